@@ -1,0 +1,252 @@
+"""A schedule: the factor on the base learning rate at every step, as a short table of segments."""
+
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Literal, SupportsIndex, overload
+
+from .checks import INT64_MAX, finite, whole
+from .segment import Kind, PastEnd, Segment
+
+Clock = Literal["own", "global"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Schedule:
+    """A factor for every step ``t = 0, 1, 2, ...``; the learning rate is ``base * schedule(t)``.
+
+    Immutable, hashable, comparable and picklable. The functions of `fused_warmup.schedules` build
+    schedules; `then` joins them.
+
+    Args:
+        segments: The segments in order of their starts, the first of which is 0.
+        steps: The schedule's own length in steps, after which another may follow; None: endless.
+            It goes on beyond its length as its last segment says.
+
+    Raises:
+        TypeError: ``segments`` holds something other than segments, or ``steps`` is no integer.
+        ValueError: No segments, a gap before the first, starts out of order, or ``steps`` < 1.
+
+    Example:
+        >>> warmup = Schedule((Segment(length=4, a=0.2, b=1),), steps=4)
+        >>> decay = Schedule((Segment(Kind.COS, length=10),), steps=10)
+        >>> schedule = warmup.then(decay)
+        >>> schedule
+        Schedule(0: poly 0.2 -> 1 in 4; 4: cos 1 -> 0 in 10; steps=14)
+        >>> schedule(2), schedule([4, 9, 14])
+        (0.6, [1.0, 0.5, 0.0])
+    """
+
+    segments: tuple[Segment, ...]
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "segments", tuple(self.segments))
+        if not self.segments:
+            raise ValueError("a schedule got no segments, it needs at least one: add a Segment")
+        for segment in self.segments:
+            if not isinstance(segment, Segment):
+                raise TypeError(
+                    f"segments must hold Segment objects, got {segment!r} of type "
+                    f"{type(segment).__name__}: use Schedule.from_dict for plain data"
+                )
+        starts = [segment.start for segment in self.segments]
+        if starts[0] != 0:
+            raise ValueError(
+                f"a gap: the first segment must start at step 0, got start={starts[0]}: "
+                "put a segment before it"
+            )
+        for before, after in pairwise(starts):
+            if after <= before:
+                raise ValueError(
+                    f"starts of segments must increase, got {after} after {before}: sort the "
+                    "segments by start and drop the empty ones"
+                )
+        if self.steps is not None:
+            object.__setattr__(self, "steps", whole("steps", self.steps, 1))
+
+    @overload
+    def __call__(self, t: SupportsIndex) -> float: ...
+    @overload
+    def __call__(self, t: Iterable[SupportsIndex]) -> Any: ...
+    def __call__(self, t: SupportsIndex | Iterable[SupportsIndex]) -> Any:
+        """Return the factor at step ``t``.
+
+        Args:
+            t: One step, or many of them as a list, a range, a numpy array or a torch tensor.
+
+        Returns:
+            A float for one step, a list for a list or a range, a float64 array of the same shape
+            for a numpy array, a float64 CPU tensor of the same shape for a torch tensor.
+
+        Raises:
+            TypeError: A step is no integer.
+            ValueError: A step is negative.
+
+        Example:
+            >>> Schedule((Segment(length=4),))(range(3))
+            [1.0, 0.75, 0.5]
+        """
+        # An object of a library that nobody has imported yet cannot have come in.
+        torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+        if torch is not None and isinstance(t, torch.Tensor):
+            values = [self._value_at(step) for step in t.reshape(-1).tolist()]
+            return torch.tensor(values, dtype=torch.float64, device="cpu").reshape(t.shape)
+        if numpy is not None and isinstance(t, numpy.ndarray):
+            values = [self._value_at(step) for step in t.reshape(-1).tolist()]
+            return numpy.array(values, dtype=numpy.float64).reshape(t.shape)
+        if isinstance(t, Iterable):
+            return [self._value_at(step) for step in t]
+        return self._value_at(t)
+
+    def _value_at(self, t: SupportsIndex) -> float:
+        step = whole("t", t, 0)
+        ruling = bisect_right(self.segments, step, key=lambda segment: segment.start) - 1
+        return self.segments[ruling].value_at(step)
+
+    def then(self, other: "Schedule", *, clock: Clock = "own") -> "Schedule":
+        """Return this schedule for its `steps`, followed by ``other``.
+
+        Args:
+            other: What follows.
+            clock: ``"own"``: ``other`` starts at its own step 0 when this one ends.
+                ``"global"``: ``other`` counts from the start of training too, and this one merely
+                covers its beginning, as a warm-up before drops "at epochs 30, 60 and 80".
+
+        Raises:
+            ValueError: This schedule is endless, the clock is unknown, or (``"global"``)
+                ``other`` is over before this one.
+
+        Example:
+            >>> warmup = Schedule((Segment(length=2, a=0, b=1),), steps=2)
+            >>> drops = Schedule((Segment.constant(1), Segment.constant(0.1, start=3)))
+            >>> warmup.then(drops)(range(6))
+            [0.0, 0.5, 1.0, 1.0, 1.0, 0.1]
+            >>> warmup.then(drops, clock="global")(range(6))
+            [0.0, 0.5, 1.0, 0.1, 0.1, 0.1]
+        """
+        if not isinstance(other, Schedule):
+            raise TypeError(f"then() takes a Schedule, got {type(other).__name__}: build one")
+        if clock not in ("own", "global"):
+            raise ValueError(f"clock must be 'own' or 'global', got {clock!r}: use one of these")
+        end = self.steps
+        if end is None:
+            raise ValueError(
+                "an endless schedule (steps=None) cannot be followed: give it a length with "
+                ".lasting(steps)"
+            )
+        head = tuple(segment for segment in self.segments if segment.start < end)
+        if clock == "global":
+            if other.steps is not None and other.steps <= end:
+                raise ValueError(
+                    f"on the global clock what follows must outlast the first {end} steps, got "
+                    f"steps={other.steps}: make it longer or use clock='own'"
+                )
+            ruling = bisect_right(other.segments, end, key=lambda segment: segment.start) - 1
+            first = replace(other.segments[ruling], start=end)
+            return Schedule((*head, first, *other.segments[ruling + 1 :]), other.steps)
+        tail = (
+            replace(segment, start=segment.start + end, origin=segment.origin + end)
+            for segment in other.segments
+            if segment.start + end <= INT64_MAX
+        )
+        return Schedule((*head, *tail), None if other.steps is None else end + other.steps)
+
+    def lasting(self, steps: int) -> "Schedule":
+        """Return the same values with a length of ``steps``, so that another may follow.
+
+        Example:
+            >>> Schedule((Segment.constant(0.5),)).lasting(10)
+            Schedule(0: 0.5; steps=10)
+        """
+        return replace(self, steps=whole("steps", steps, 1))
+
+    def scaled(self, factor: float) -> "Schedule":
+        """Return this schedule with every value multiplied by ``factor``.
+
+        Raises:
+            ValueError: ``factor`` is negative, infinite or NaN.
+
+        Example:
+            >>> Schedule((Segment.constant(0.5),)).scaled(3)(0)
+            1.5
+        """
+        factor = finite("factor", factor, 0.0)
+        if factor == 0.0:
+            return Schedule((Segment.constant(0.0),), self.steps)
+        return replace(self, segments=tuple(_scaled(segment, factor) for segment in self.segments))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data (dicts, lists, strings, numbers), fit for a checkpoint or JSON.
+
+        Example:
+            >>> Schedule((Segment(length=4, a=0, b=1),), steps=4).to_dict()
+            {'segments': [{'kind': 'poly', 'length': 4.0, 'a': 0.0, 'b': 1.0}], 'steps': 4}
+        """
+        return {"segments": [segment.to_dict() for segment in self.segments], "steps": self.steps}
+
+    @classmethod
+    def from_dict(cls, plain: "Mapping[str, Any] | Schedule") -> "Schedule":
+        """Return the schedule that `to_dict` wrote; a Schedule is returned as it is.
+
+        Raises:
+            TypeError: ``plain`` is neither a mapping nor a Schedule.
+            ValueError: Missing or unknown keys.
+        """
+        if isinstance(plain, Schedule):
+            return plain
+        if not isinstance(plain, Mapping):
+            raise TypeError(
+                f"a schedule must be a Schedule or the dict of Schedule.to_dict(), got {plain!r} "
+                f"of type {type(plain).__name__}: see fused_warmup.schedules for builders"
+            )
+        if set(plain) != {"segments", "steps"}:
+            raise ValueError(
+                f"a schedule's dict must have the keys 'segments' and 'steps', got "
+                f"{sorted(map(str, plain))}: pass what Schedule.to_dict() returned"
+            )
+        return cls(tuple(map(Segment.from_dict, plain["segments"])), plain["steps"])
+
+    def pack(self) -> tuple[bytes, tuple[float, ...]]:
+        """Return the segments as 128 bytes each and the values of all tables, joined.
+
+        Example:
+            >>> records, values = Schedule((Segment(Kind.TABLE, values=(1.0, 0.5)),)).pack()
+            >>> len(records), values
+            (128, (1.0, 0.5))
+        """
+        records: list[bytes] = []
+        values: list[float] = []
+        for segment in self.segments:
+            records.append(segment.pack(table_offset=len(values)))
+            values.extend(segment.values)
+        return b"".join(records), tuple(values)
+
+    def __repr__(self) -> str:
+        shown = [f"{segment.start}: {_summary(segment)}" for segment in self.segments]
+        if len(shown) > 6:
+            shown[4:-1] = [f"... {len(shown) - 5} more ..."]
+        return f"Schedule({'; '.join(shown)}; steps={self.steps})"
+
+
+def _scaled(segment: Segment, factor: float) -> Segment:
+    values = tuple(value * factor for value in segment.values)
+    return replace(segment, a=segment.a * factor, b=segment.b * factor, values=values)
+
+
+def _summary(segment: Segment) -> str:
+    """The segment in a few words, for people."""
+    if segment.kind is Kind.TABLE:
+        text = f"table of {len(segment.values)}"
+    elif segment.a == segment.b:
+        return f"{segment.a:.6g}"
+    else:
+        text = f"{segment.kind.name.lower()} {segment.a:.6g} -> {segment.b:.6g}"
+        text += f" in {segment.length:.6g}"
+    if segment.period:
+        text += f", every {segment.period}"
+    if segment.past_end is PastEnd.CONTINUE:
+        text += ", on and on"
+    return text
