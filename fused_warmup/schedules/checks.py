@@ -85,6 +85,7 @@ def steps_of(
     steps_per_epoch: int | None,
     *,
     name: str = "steps",
+    in_epochs: str = "epochs",
     minimum: int = 1,
 ) -> int:
     """Return a length in steps, given either in steps or in epochs.
@@ -96,7 +97,8 @@ def steps_of(
         steps: Length in steps (updates of the optimizer), or None.
         epochs: Length in epochs, may be fractional, or None.
         steps_per_epoch: Updates per epoch; needed with ``epochs`` and refused without.
-        name: What the error calls the length: ``"steps"``, ``"warmup_steps"``, ...
+        name: What the error calls ``steps``: ``"step_size"``, ``"warmup_steps"``, ...
+        in_epochs: What the error calls ``epochs``: ``"warmup_epochs"``, ...
         minimum: Smallest length accepted, in steps.
 
     Raises:
@@ -107,7 +109,6 @@ def steps_of(
         >>> steps_of(None, 0.5, 7)
         4
     """
-    in_epochs = name.replace("steps", "epochs")
     if steps is not None:
         if epochs is not None or steps_per_epoch is not None:
             raise TypeError(
