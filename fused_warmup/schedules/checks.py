@@ -128,6 +128,6 @@ def steps_of(
     if count < minimum or (count == 0 and length > 0):
         raise ValueError(
             f"{in_epochs}={epochs!r} at steps_per_epoch={per_epoch} rounds to {count} steps, "
-            f"fewer than {max(minimum, 1)}: give {name}, or a longer {in_epochs}"
+            f"fewer than {max(minimum, 1)}: make it longer"
         )
     return whole(name, count, minimum)

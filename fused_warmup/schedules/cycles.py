@@ -8,7 +8,7 @@ from .checks import INT64_MAX, finite, steps_of, whole
 from .schedule import Schedule
 from .segment import Kind, Segment
 
-MAX_CYCLES = 1024
+MAX_CYCLES = 256
 """Most cycles of growing length that are spelt out, one segment each."""
 
 
@@ -40,7 +40,7 @@ def cosine_restarts(
     Raises:
         TypeError: Both lengths or none; a value of the wrong type.
         ValueError: A value out of its range; so slow a growth that the cycles up to step 2**63
-            would be more than 1024.
+            would be more than 256.
 
     Source:
         Loshchilov & Hutter 2017, "SGDR" (arXiv:1608.03983), equation 5; torch's
