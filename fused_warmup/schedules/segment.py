@@ -98,8 +98,11 @@ class Segment:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
-        put("kind", Kind(self.kind))
-        put("past_end", PastEnd(self.past_end))
+        for name, choice in (("kind", Kind), ("past_end", PastEnd)):
+            if not isinstance(value := getattr(self, name), choice):
+                raise TypeError(
+                    f"{name} must be a {choice.__name__}, got {value!r}: use one of {list(choice)}"
+                )
         for name, minimum in (("start", 0), ("origin", -(2**63)), ("stair", 1), ("period", 0)):
             put(name, whole(name, getattr(self, name), minimum))
         for name in ("shift", "a", "b", "p", "k", "m", "log_cycle_gain"):
