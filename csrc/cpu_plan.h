@@ -1,0 +1,34 @@
+// One device's step on the CPU: HostPlan's tensors, updated in one parallel region.
+#pragma once
+
+#include "cpu_kernel.h"
+#include "host_plan.h"
+
+namespace fused_warmup {
+
+// Instruction sets that both this build and this processor have, best last.
+std::vector<std::string> cpu_capabilities();
+
+class CpuPlan : public HostPlan {
+ public:
+  template <typename... Args>
+  CpuPlan(const std::string& capability, Args&&... args)
+      : HostPlan(std::forward<Args>(args)...), update_(kernel_for(capability)) {}
+
+  // Runs what prepare() read. False where found_inf skipped the step: nothing has changed then.
+  bool launch(bool advance);
+
+ private:
+  static UpdateRange kernel_for(const std::string& capability);
+  void update_all(const std::vector<double>& lr);
+  void lay_out();
+
+  UpdateRange update_;
+
+  // The launch's elements on one line, each tensor taking OVERHEAD more than its elements, so that
+  // equal shares of the line are equal shares of the work. line_[i] is where tensor i begins.
+  std::vector<int64_t> line_;
+  uint64_t laid_out_ = ~uint64_t{0};  // generation that line_ was made for
+};
+
+}  // namespace fused_warmup

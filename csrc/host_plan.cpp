@@ -1,0 +1,212 @@
+#include "host_plan.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace fused_warmup {
+namespace {
+
+// Interned once: a dict look-up then compares pointers.
+PyObject* name(const char* text) { return PyUnicode_InternFromString(text); }
+
+// A plain Python number; tensors and other things with __float__ are not for this path.
+bool read_number(PyObject* dict, PyObject* key, double* out) {
+  PyObject* value = PyDict_GetItem(dict, key);
+  if (value == nullptr) return false;
+  if (PyFloat_Check(value)) {
+    *out = PyFloat_AS_DOUBLE(value);
+    return true;
+  }
+  if (!PyLong_Check(value)) return false;
+  *out = PyLong_AsDouble(value);
+  if (*out == -1.0 && PyErr_Occurred()) {
+    PyErr_Clear();
+    return false;
+  }
+  return true;
+}
+
+bool read_flag(PyObject* dict, PyObject* key, bool* out) {
+  PyObject* value = PyDict_GetItem(dict, key);
+  if (value != Py_True && value != Py_False) return false;
+  *out = value == Py_True;
+  return true;
+}
+
+bool same_device(const DLDevice& a, const DLDevice& b) {
+  return a.device_type == b.device_type && a.device_id == b.device_id;
+}
+
+DLTensor view_or_throw(const py::object& tensor) {
+  DLTensor view;
+  if (!view_tensor(tensor.ptr(), &view)) {
+    throw py::type_error("not a dense tensor: " + std::string(py::repr(tensor)));
+  }
+  return view;
+}
+
+}  // namespace
+
+HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
+                   const py::list& first_steps, const std::vector<int32_t>& group_of,
+                   const py::list& schedules, const std::vector<int32_t>& schedule_of,
+                   const py::object& t, const py::object& lr)
+    : schedule_of_(schedule_of), t_(t), lr_(lr) {
+  device_ = view_or_throw(t).device;
+  for (size_t i = 0; i < params.size(); ++i) {
+    const DLTensor view = view_or_throw(params[i]);
+    const std::optional<DType> dtype = dtype_of(view);
+    if (!dtype) throw py::type_error("no native kernel for " + std::string(py::repr(params[i])));
+    parameters_.push_back({params[i], momentum_buffers[i], first_steps[i], Layout(view), *dtype,
+                           group_of[i], false});
+  }
+  for (const py::handle packed : schedules) {
+    const auto pair = packed.cast<std::pair<std::string, std::vector<double>>>();
+    std::vector<Segment> segments(pair.first.size() / sizeof(Segment));
+    std::memcpy(segments.data(), pair.first.data(), segments.size() * sizeof(Segment));
+    segments_.push_back(std::move(segments));
+    values_.push_back(pair.second);
+  }
+  for (size_t i = 0; i < segments_.size(); ++i) {
+    schedules_.push_back({segments_[i].data(), static_cast<int64_t>(segments_[i].size()),
+                          values_[i].data()});
+  }
+  groups_.resize(schedule_of_.size());
+}
+
+bool HostPlan::read_groups(const py::list& groups) {
+  static PyObject* const lr = name("lr");
+  static PyObject* const weight_decay = name("weight_decay");
+  static PyObject* const momentum = name("momentum");
+  static PyObject* const dampening = name("dampening");
+  static PyObject* const nesterov = name("nesterov");
+  static PyObject* const maximize = name("maximize");
+
+  if (groups.size() != groups_.size()) return false;
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    PyObject* dict = PyList_GET_ITEM(groups.ptr(), static_cast<Py_ssize_t>(i));
+    Group& group = groups_[i];
+    group.schedule = schedule_of_[i];
+    group.lr_ptr = nullptr;
+    if (!read_number(dict, lr, &group.lr)) {
+      PyObject* tensor = PyDict_GetItem(dict, lr);
+      DLTensor view;
+      if (tensor == nullptr || !view_tensor(tensor, &view)) return false;
+      const std::optional<DType> dtype = dtype_of(view);
+      if (!same_device(view.device, device_)) return false;
+      if (dtype != DType::FLOAT32 && dtype != DType::FLOAT64) return false;
+      if (Layout(view).n_elements() != 1) return false;
+      group.lr_ptr = data_of(view);
+      group.lr_dtype = *dtype;
+    } else if (!std::isfinite(group.lr) || group.lr < 0) {
+      return false;
+    }
+    if (!read_number(dict, weight_decay, &group.weight_decay) ||
+        !read_number(dict, momentum, &group.momentum) ||
+        !read_number(dict, dampening, &group.dampening) ||
+        !read_flag(dict, nesterov, &group.nesterov) ||
+        !read_flag(dict, maximize, &group.maximize)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool HostPlan::read_scalars(const py::object& grad_scale, const py::object& found_inf) {
+  const auto read = [this](const py::object& tensor, const float** out) {
+    *out = nullptr;
+    if (tensor.is_none()) return true;
+    DLTensor view;
+    if (!view_tensor(tensor.ptr(), &view) || dtype_of(view) != DType::FLOAT32 ||
+        !same_device(view.device, device_) || Layout(view).n_elements() != 1) {
+      return false;
+    }
+    *out = static_cast<const float*>(data_of(view));
+    return true;
+  };
+  DLTensor view;
+  if (!view_tensor(t_.ptr(), &view)) return false;
+  step_.t = static_cast<int64_t*>(data_of(view));
+  if (!view_tensor(lr_.ptr(), &view)) return false;
+  step_.lr = static_cast<double*>(data_of(view));
+  return read(grad_scale, &step_.grad_scale) && read(found_inf, &step_.found_inf);
+}
+
+bool HostPlan::read_parameter(Parameter& parameter, PyObject* grad, TensorEntry* entry) const {
+  const Group& group = groups_[static_cast<size_t>(parameter.group)];
+  DLTensor view;
+  if (!view_tensor(grad, &view) || !parameter.layout.matches(view)) return false;
+  const std::optional<DType> grad_dtype = dtype_of(view);
+  if (!grad_dtype) return false;
+  entry->grad = data_of(view);
+  entry->grad_dtype = *grad_dtype;
+
+  // The parameter's own memory may have been swapped since the last step (p.data = ...).
+  if (!view_tensor(parameter.tensor.ptr(), &view) || !parameter.layout.matches(view) ||
+      dtype_of(view) != parameter.dtype) {
+    return false;
+  }
+  entry->param = data_of(view);
+  entry->param_dtype = parameter.dtype;
+
+  entry->momentum_buffer = nullptr;
+  if (group.momentum != 0) {
+    if (parameter.momentum_buffer.is_none() ||
+        !view_tensor(parameter.momentum_buffer.ptr(), &view) || !parameter.layout.matches(view) ||
+        dtype_of(view) != parameter.dtype) {
+      return false;
+    }
+    entry->momentum_buffer = data_of(view);
+  }
+  entry->first_step = nullptr;
+  if (group.momentum != 0 && group.dampening != 0) {
+    if (parameter.first_step.is_none() || !view_tensor(parameter.first_step.ptr(), &view)) {
+      return false;
+    }
+    entry->first_step = static_cast<int64_t*>(data_of(view));
+  }
+  entry->n_elements = parameter.layout.n_elements();
+  entry->group = parameter.group;
+  return true;
+}
+
+bool HostPlan::prepare(const py::list& groups, const py::object& grads,
+                       const py::object& grad_scale, const py::object& found_inf,
+                       bool write_grads) {
+  static PyObject* const grad_name = name("grad");
+  if (!read_groups(groups) || !read_scalars(grad_scale, found_inf)) return false;
+  step_.write_grads = write_grads;
+
+  entries_.clear();
+  bool same_active = true;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    Parameter& parameter = parameters_[i];
+    const py::object grad =
+        grads.is_none() ? py::reinterpret_steal<py::object>(
+                              PyObject_GetAttr(parameter.tensor.ptr(), grad_name))
+                        : py::reinterpret_borrow<py::object>(
+                              PyList_GET_ITEM(grads.ptr(), static_cast<Py_ssize_t>(i)));
+    if (!grad) throw py::error_already_set();
+    const bool active = !grad.is_none();
+    same_active = same_active && active == parameter.active;
+    parameter.active = active;
+    if (!active) continue;
+    TensorEntry entry;
+    if (!read_parameter(parameter, grad.ptr(), &entry)) {
+      active_ = py::list();  // force the next prepare to list them anew
+      for (Parameter& each : parameters_) each.active = false;
+      return false;
+    }
+    if (entry.n_elements > 0) entries_.push_back(entry);
+  }
+  if (!same_active) {
+    ++generation_;
+    active_ = py::list();
+    for (const Parameter& parameter : parameters_) {
+      if (parameter.active) active_.append(parameter.tensor);
+    }
+  }
+  return true;
+}
+
+}  // namespace fused_warmup

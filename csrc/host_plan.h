@@ -1,0 +1,61 @@
+// What the host knows of one device's step: which tensors a launch touches and where they lie.
+//
+// Built once by Python (fused_warmup/plan.py); each step, prepare() reads what may have changed,
+// pointers, gradients and hyper-parameters, in one pass. Whatever it does not understand it leaves
+// to Python by returning false: nothing has been touched then, and Python finds a slower way or
+// the right words for an error.
+#pragma once
+
+#include <string>
+
+#include "tensor.h"
+
+namespace fused_warmup {
+
+class HostPlan {
+ public:
+  // params, momentum_buffers (tensor or None), first_steps (tensor or None), group_of: one entry a
+  // parameter. schedules: (segments, values) as Schedule.pack() gives them; schedule_of: one index
+  // a group, -1 for none. t: int64 scalar; lr: float64, one element a group.
+  HostPlan(const py::list& params, const py::list& momentum_buffers, const py::list& first_steps,
+           const std::vector<int32_t>& group_of, const py::list& schedules,
+           const std::vector<int32_t>& schedule_of, const py::object& t, const py::object& lr);
+  virtual ~HostPlan() = default;
+
+  // grads: None takes each parameter's own .grad; a list gives them (None in it: no gradient).
+  bool prepare(const py::list& groups, const py::object& grads, const py::object& grad_scale,
+               const py::object& found_inf, bool write_grads);
+
+  // Parameters that the prepared launch updates.
+  const py::list& active() const { return active_; }
+
+ protected:
+  std::vector<TensorEntry> entries_;  // of active parameters, empty tensors left out
+  std::vector<Group> groups_;
+  std::vector<Schedule> schedules_;
+  StepScalars step_{};
+  uint64_t generation_ = 0;  // changes with the set of active parameters
+  DLDevice device_{};
+
+ private:
+  struct Parameter {
+    py::object tensor, momentum_buffer, first_step;
+    Layout layout;
+    DType dtype;
+    int32_t group;
+    bool active;
+  };
+
+  bool read_groups(const py::list& groups);
+  bool read_scalars(const py::object& grad_scale, const py::object& found_inf);
+  bool read_parameter(Parameter& parameter, PyObject* grad, TensorEntry* entry) const;
+
+  std::vector<Parameter> parameters_;
+  std::vector<int32_t> schedule_of_;
+  std::vector<std::vector<Segment>> segments_;
+  std::vector<std::vector<double>> values_;
+  py::object t_, lr_;
+  py::list active_;
+};
+
+}  // namespace fused_warmup

@@ -1,0 +1,77 @@
+// What one launch reads: plain structs, the same for every native kernel.
+#pragma once
+
+#include <cstdint>
+
+#include "sgd.h"
+
+namespace fused_warmup {
+
+enum class DType : int32_t { FLOAT32 = 0, FLOAT64 = 1, BFLOAT16 = 2, FLOAT16 = 3 };
+
+// state[p]["first_step"]: the step at which a parameter first moved. All who read it in the step
+// that writes it see either NEVER or that step's own t, so no order among them is needed.
+constexpr int64_t FIRST_STEP_NEVER = -1;
+
+// One parameter of a launch. The three tensors have the same strides over the same dense memory,
+// so one flat index serves them all.
+struct TensorEntry {
+  void* param;
+  void* grad;
+  void* momentum_buffer;  // null where the group has no momentum
+  int64_t* first_step;    // null where the group has no dampening
+  int64_t n_elements;
+  DType param_dtype;  // of the momentum buffer too
+  DType grad_dtype;
+  int32_t group;
+};
+
+// One parameter group. Hyper-parameters stay float64, as Python has them, until they meet the
+// element type.
+struct Group {
+  double lr;           // base rate, unless lr_ptr is set
+  const void* lr_ptr;  // a tensor lr, read where the kernel runs
+  DType lr_dtype;
+  int32_t schedule;  // index, -1 for none
+  double weight_decay;
+  double momentum;
+  double dampening;
+  bool nesterov;
+  bool maximize;
+};
+
+// The scalars of a step that live in memory and may differ from one replay to the next.
+struct StepScalars {
+  int64_t* t;               // updates applied so far
+  double* lr;               // out: the rate used, one a group
+  const float* found_inf;   // null: no AMP. The step is skipped where it is not 0
+  const float* grad_scale;  // null: gradients are not scaled
+  bool write_grads;         // leave unscaled gradients behind, as GradScaler.unscale_ does
+  bool advance;             // last launch of the step on this device: t moves on
+};
+
+FW_INLINE double base_lr(const Group& group) {
+  if (group.lr_ptr == nullptr) return group.lr;
+  return group.lr_dtype == DType::FLOAT64 ? *static_cast<const double*>(group.lr_ptr)
+                                          : *static_cast<const float*>(group.lr_ptr);
+}
+
+// GradScaler's own reciprocal: in float64, then rounded to float32.
+FW_INLINE float inverse_scale(const float* grad_scale) {
+  return grad_scale == nullptr ? 1.0f : static_cast<float>(1.0 / static_cast<double>(*grad_scale));
+}
+
+FW_INLINE bool is_first_step(const int64_t* first_step, int64_t t) {
+  return first_step != nullptr && (*first_step == FIRST_STEP_NEVER || *first_step == t);
+}
+
+template <typename opmath_t>
+FW_INLINE Hyper<opmath_t> make_hyper(const Group& group, double lr, bool first_step,
+                                                 float inv_scale) {
+  return {static_cast<opmath_t>(-lr), static_cast<opmath_t>(group.weight_decay),
+          static_cast<opmath_t>(group.momentum),
+          static_cast<opmath_t>(first_step ? 1.0 : 1.0 - group.dampening),
+          static_cast<opmath_t>(inv_scale)};
+}
+
+}  // namespace fused_warmup

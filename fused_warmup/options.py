@@ -1,0 +1,86 @@
+"""The options of a parameter group: their defaults, their ranges, and the rate they give."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .schedules import Schedule
+
+DEFAULTS: dict[str, Any] = {
+    "nesterov": False,
+    "maximize": False,
+    "foreach": None,
+    "differentiable": False,
+    "fused": None,
+    "schedule": None,
+}
+
+
+def check(group: Mapping[str, Any]) -> None:
+    """Check a group's options.
+
+    Raises:
+        TypeError: An option that is no number.
+        ValueError: One that is negative, not finite, or does not go with another.
+    """
+    lr = group["lr"]
+    if isinstance(lr, Tensor):
+        if lr.numel() != 1:
+            raise ValueError(
+                f"Tensor lr must be 1-element, got shape {tuple(lr.shape)}: use one parameter "
+                "group for each rate"
+            )
+        if not lr.is_floating_point():
+            raise TypeError(f"Tensor lr must be of a floating dtype, got {lr.dtype}: cast it")
+    else:
+        _check_number("learning rate", lr, "a schedule may still bring the rate to 0")
+    _check_number("momentum value", group["momentum"], "0 turns momentum off")
+    _check_number("weight_decay value", group["weight_decay"], "0 turns weight decay off")
+    _check_number("dampening value", group["dampening"], "0 turns dampening off", negative=True)
+    if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+        raise ValueError(
+            "Nesterov momentum requires a momentum and zero dampening, got "
+            f"momentum={group['momentum']} and dampening={group['dampening']}: set both so, or "
+            "nesterov=False"
+        )
+
+
+def _check_number(what: str, value: Any, remedy: str, *, negative: bool = False) -> None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"Invalid {what}: {value!r}, it must be a number: pass a float ({remedy})"
+        ) from None
+    if not math.isfinite(number) or (number < 0 and not negative):
+        bound = "finite" if negative else "finite and not negative"
+        raise ValueError(f"Invalid {what}: {value}, it must be {bound} ({remedy})")
+
+
+def plain_schedule(schedule: Schedule | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return a schedule as the plain data that groups and checkpoints hold.
+
+    Raises:
+        TypeError: It is no schedule.
+        ValueError: Plain data that make no schedule.
+    """
+    if schedule is None or type(schedule) is dict:
+        return schedule
+    if not isinstance(schedule, (Schedule, Mapping)):
+        raise TypeError(
+            f"schedule={schedule!r} is a {type(schedule).__name__}, it must be a Schedule or None: "
+            "build one with fused_warmup.schedules, or sample a function with from_callable"
+        )
+    return Schedule.from_dict(schedule).to_dict()
+
+
+def rate(group: Mapping[str, Any], t: int) -> Tensor:
+    """Return a group's learning rate at step ``t``, float64 on the device of its lr."""
+    factor = 1.0 if group["schedule"] is None else Schedule.from_dict(group["schedule"])(t)
+    lr = group["lr"]
+    if isinstance(lr, Tensor):
+        return lr.detach().reshape(()).to(torch.float64) * factor
+    return torch.tensor(float(lr) * factor, dtype=torch.float64)

@@ -1,0 +1,184 @@
+"""From an optimizer's groups to the launches of a step.
+
+`Plan` sorts parameters by backend and device, one part each, and is kept until something that it
+relied on has changed. A step asks every part to ``prepare``, which reads and checks but touches
+nothing, and then launches them all; so a step that cannot be done leaves everything as it was.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import backend as kernels
+from . import routing
+from .backend.native import load_native
+from .schedules import Schedule
+from .state import Counters, State, home
+
+Groups = Sequence[Mapping[str, Any]]
+
+
+class Plan:
+    """One optimizer's step: its parts and what they were built from.
+
+    Args:
+        state: The optimizer's state, complete for every parameter that has a gradient.
+        groups: Its parameter groups, their options checked.
+        counters: Its step counters.
+        lr: The float64 tensor of the last rates, one element a group, for each device.
+        backend: The backend that the user asked for, or None.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        groups: Groups,
+        counters: Counters,
+        lr: Mapping[torch.device, Tensor],
+        backend: str | None,
+    ) -> None:
+        native, _ = load_native()
+        self._backend = backend
+        self._watch = (native.Watch if native else PythonWatch)(state, groups)
+        schedules, schedule_of = _schedules(groups)
+
+        members: dict[tuple[str, torch.device], list[tuple[Tensor, int]]] = {}
+        for index, group in enumerate(groups):
+            for p in group["params"]:
+                if p in state:
+                    name = routing.backend_of(p, group, backend)
+                    members.setdefault((name, home(p)), []).append((p, index))
+
+        self.parts: list[Any] = []
+        self._places: list[tuple[str, torch.device, list[tuple[Tensor, int]]]] = []
+        for (name, device), part in members.items():
+            self._places.append((name, device, part))
+            self.parts.append(
+                kernels.make_plan(
+                    name,
+                    params=[p for p, _ in part],
+                    momentum_buffers=[state[p].get("momentum_buffer") for p, _ in part],
+                    first_steps=[state[p].get("first_step") for p, _ in part],
+                    group_of=[index for _, index in part],
+                    schedules=schedules,
+                    schedule_of=schedule_of,
+                    t=counters.of(device),
+                    lr=lr[device],
+                )
+            )
+
+    def run(
+        self,
+        state: State,
+        groups: Groups,
+        grad_scale: Tensor | None,
+        found_inf: Tensor | None,
+        write_grads: bool,
+    ) -> bool:
+        """Do the step, if everything is as it was when the plan was made. The path of most steps.
+
+        Returns:
+            Whether the step was done (or skipped by ``found_inf``). False: nothing was touched.
+        """
+        if not self._watch.unchanged(state, groups):
+            return False
+        for part in self.parts:
+            if not part.prepare(groups, None, grad_scale, found_inf, write_grads):
+                return False
+        self._launch()
+        return True
+
+    def run_carefully(
+        self,
+        state: State,
+        groups: Groups,
+        grad_scale: Tensor | None,
+        found_inf: Tensor | None,
+        write_grads: bool,
+    ) -> bool:
+        """Do the step as `run` does, after bringing gradients and scalars into the parts' form.
+
+        Gradients whose strides are not the parameter's are copied into them, and scalars go to the
+        device of each part.
+        """
+        if not self._watch.unchanged(state, groups):
+            return False
+        copies: list[tuple[Tensor, Tensor]] = []
+        for (name, device, members), part in zip(self._places, self.parts, strict=True):
+            grads = []
+            for p, index in members:
+                grad = p.grad
+                if routing.backend_of(p, groups[index], self._backend) != name:
+                    return False
+                if grad is not None:
+                    routing.check_gradient(p, grad, groups[index], name)
+                    if name != "reference":
+                        grad = routing.laid_out_as(p, grad, copies)
+                grads.append(grad)
+            plain = [routing.plain_options(group, device) for group in groups]
+            scalars = (_on(device, grad_scale), _on(device, found_inf))
+            if not part.prepare(plain, grads, *scalars, write_grads):
+                return False
+        self._launch()
+        if grad_scale is not None and write_grads:
+            for original, copy in copies:
+                original.copy_(copy)
+        return True
+
+    def _launch(self) -> None:
+        # A step without any gradient is no step; one that has some counts on every device.
+        if not any(part.active for part in self.parts):
+            return
+        last = {device: part for (_, device, _), part in zip(self._places, self.parts, strict=True)}
+        for (_, device, _), part in zip(self._places, self.parts, strict=True):
+            part.launch(part is last[device])
+        for part in self.parts:
+            # Kernels write through raw pointers; without this, autograd would not notice that a
+            # tensor it saved is stale.
+            torch.autograd.graph.increment_version(part.active)
+
+
+class PythonWatch:
+    """csrc/watch.h in Python, for installations without the native extension."""
+
+    def __init__(self, state: State, groups: Groups) -> None:
+        self._objects = self._snapshot(state, groups)
+
+    def unchanged(self, state: State, groups: Groups) -> bool:
+        """Tell whether everything that the plan relies on is still the same object."""
+        now = self._snapshot(state, groups)
+        return len(now) == len(self._objects) and all(
+            a is b for a, b in zip(now, self._objects, strict=True)
+        )
+
+    @staticmethod
+    def _snapshot(state: State, groups: Groups) -> list[Any]:
+        objects: list[Any] = []
+        for param, entry in state.items():
+            objects += [param, entry]
+            if isinstance(entry, dict):
+                objects += [entry.get(key) for key in ("step", "momentum_buffer", "first_step")]
+        for group in groups:
+            objects += [group, group["params"], group["schedule"], *group["params"]]
+        return objects
+
+
+def _schedules(groups: Groups) -> tuple[list[Schedule], list[int]]:
+    """Return the distinct schedules of all groups and each group's index into them, -1 for none."""
+    schedules: list[Schedule] = []
+    schedule_of = []
+    for group in groups:
+        if group["schedule"] is None:
+            schedule_of.append(-1)
+            continue
+        schedule = Schedule.from_dict(group["schedule"])
+        if schedule not in schedules:
+            schedules.append(schedule)
+        schedule_of.append(schedules.index(schedule))
+    return schedules, schedule_of
+
+
+def _on(device: torch.device, scalar: Tensor | None) -> Tensor | None:
+    return None if scalar is None else scalar.to(device=device, non_blocking=True)

@@ -1,0 +1,171 @@
+"""The update in plain PyTorch: every device, dtype and feature, and the oracle of all tests.
+
+`sgd_reference` restates ``csrc/sgd.h`` for whole tensors. Its operations are those of
+torch.optim.SGD's single-tensor loop, in that order, so that float32 and float64 results are torch's
+own bits; bfloat16 and float16 are widened to float32 first and rounded once at the end, as every
+fused kernel does.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .schedules import Schedule
+
+FIRST_STEP_NEVER = -1
+FIRST_STEP_BEFORE = -2
+
+
+def sgd_reference(
+    param: Tensor,
+    grad: Tensor,
+    momentum_buffer: Tensor | None,
+    *,
+    lr: float | Tensor,
+    weight_decay: float,
+    momentum: float,
+    dampening: float,
+    nesterov: bool,
+    maximize: bool,
+    first_step: bool,
+) -> None:
+    """Update ``param`` and ``momentum_buffer`` in place.
+
+    Args:
+        param: The parameter, of any shape and dtype.
+        grad: Its unscaled gradient, dense or (without momentum or weight decay) sparse.
+        momentum_buffer: Of the parameter's shape and dtype; None without momentum.
+        lr: The learning rate of this step, schedule included.
+        weight_decay: L2 penalty.
+        momentum: Momentum factor.
+        dampening: Dampening of the gradient's part in the momentum.
+        nesterov: Whether momentum is Nesterov's.
+        maximize: Whether to ascend.
+        first_step: Whether this is the parameter's own first applied step.
+    """
+    d = -grad if maximize else grad
+    if weight_decay != 0:
+        d = d.add(param, alpha=weight_decay)
+    if momentum != 0:
+        assert momentum_buffer is not None
+        grad_weight = 1.0 if first_step else 1.0 - dampening
+        momentum_buffer.mul_(momentum).add_(d, alpha=grad_weight)
+        if not nesterov:
+            d = momentum_buffer
+        elif d.is_sparse:
+            d = (momentum_buffer * momentum).add_(d)
+        else:
+            d = d.add(momentum_buffer, alpha=momentum)
+    if isinstance(lr, Tensor) and lr.requires_grad:
+        param.addcmul_(d, lr.to(d.dtype), value=-1)
+    else:
+        param.add_(d, alpha=-float(lr))
+
+
+def widened(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which elements of ``dtype`` are updated."""
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+
+
+class ReferencePlan:
+    """The steps of the reference backend on one device. Synchronises with the device each step."""
+
+    def __init__(
+        self,
+        params: Sequence[Tensor],
+        momentum_buffers: Sequence[Tensor | None],
+        first_steps: Sequence[Tensor | None],
+        group_of: Sequence[int],
+        schedules: Sequence[Schedule],
+        schedule_of: Sequence[int],
+        t: Tensor,
+        lr: Tensor,
+    ) -> None:
+        self.params = params
+        self.momentum_buffers = momentum_buffers
+        self.first_steps = first_steps
+        self.group_of = group_of
+        self.schedules = schedules
+        self.schedule_of = schedule_of
+        self.t = t
+        self.lr = lr
+        self.active: list[Tensor] = []
+
+    def prepare(
+        self,
+        groups: Sequence[Mapping[str, Any]],
+        grads: Sequence[Tensor | None] | None,
+        grad_scale: Tensor | None,
+        found_inf: Tensor | None,
+        write_grads: bool,
+    ) -> bool:
+        """Read what the step needs and touch nothing. False would ask for another plan."""
+        self._groups = groups
+        self._grads = [p.grad for p in self.params] if grads is None else list(grads)
+        self._grad_scale, self._found_inf = grad_scale, found_inf
+        self._write_grads = write_grads
+        self.active = [
+            p for p, g in zip(self.params, self._grads, strict=True) if g is not None
+        ]
+        return True
+
+    def launch(self, advance: bool) -> bool:
+        """Apply the step. False where ``found_inf`` skipped it."""
+        if self._found_inf is not None and float(self._found_inf) != 0.0:
+            return False
+        t = int(self.t)
+        with torch.set_grad_enabled(any(group["differentiable"] for group in self._groups)):
+            rates = [self._rate(i, t) for i in range(len(self._groups))]
+            for i, grad in enumerate(self._grads):
+                if grad is not None:
+                    self._update(i, grad, rates[self.group_of[i]], t)
+        with torch.no_grad():
+            self.lr.copy_(torch.tensor([float(rate) for rate in rates], dtype=torch.float64))
+            if advance:
+                self.t.add_(1)
+        return True
+
+    def _rate(self, group: int, t: int) -> float | Tensor:
+        lr = self._groups[group]["lr"]
+        if self.schedule_of[group] < 0:
+            return lr  # type: ignore[no-any-return]
+        factor = self.schedules[self.schedule_of[group]](t)
+        if isinstance(lr, Tensor) and lr.requires_grad:
+            return lr * factor
+        return float(lr) * factor
+
+    def _update(self, i: int, grad: Tensor, lr: float | Tensor, t: int) -> None:
+        param, buffer, flag = self.params[i], self.momentum_buffers[i], self.first_steps[i]
+        group = self._groups[self.group_of[i]]
+        first_step = False
+        if flag is not None and group["dampening"] != 0:
+            first_step = int(flag) in (FIRST_STEP_NEVER, t)
+            if first_step:
+                flag.fill_(t)
+        wide = widened(param.dtype)
+        d = grad if grad.dtype == wide else grad.to(wide)
+        if self._grad_scale is not None:
+            d = d * self._grad_scale.double().reciprocal().float().to(d.device)
+            if self._write_grads:
+                grad.copy_(d)
+        narrow = param.dtype != wide
+        wide_param = param.to(wide) if narrow else param
+        wide_buffer = buffer.to(wide) if narrow and buffer is not None else buffer
+        sgd_reference(
+            wide_param,
+            d,
+            wide_buffer if group["momentum"] != 0 else None,
+            lr=lr,
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            dampening=group["dampening"],
+            nesterov=group["nesterov"],
+            maximize=group["maximize"],
+            first_step=first_step,
+        )
+        if narrow:
+            param.copy_(wide_param)
+            if buffer is not None and wide_buffer is not None and group["momentum"] != 0:
+                buffer.copy_(wide_buffer)

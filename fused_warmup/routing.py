@@ -1,0 +1,148 @@
+"""Which backend updates a parameter, and whether its gradient and its group's options will do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .backend import default_backend, device_types
+
+NATIVE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def describe(param: Tensor, group: Mapping[str, Any]) -> str:
+    """Name a parameter in an error: by name where the group has names, else by shape."""
+    for name, each in zip(group.get("param_names", ()), group["params"], strict=False):
+        if each is param:
+            return f"parameter {name!r}"
+    return f"a parameter of shape {tuple(param.shape)}"
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Tell whether a tensor fills its memory without holes or overlaps, in whatever order."""
+    expected = 1
+    for stride, size in sorted(
+        (stride, size)
+        for stride, size in zip(tensor.stride(), tensor.shape, strict=True)
+        if size > 1
+    ):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def native_obstacle(param: Tensor) -> tuple[str, str] | None:
+    """Return why no native kernel can update a parameter and what helps, or None if one can."""
+    if type(param) not in (Tensor, torch.nn.Parameter) and hasattr(param, "__torch_dispatch__"):
+        if type(param).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+            return f"is a {type(param).__name__}", "a plain tensor"
+    if param.layout != torch.strided:
+        return f"has layout {param.layout}", "torch.strided"
+    if param.dtype not in NATIVE_DTYPES:
+        return f"is {param.dtype}", "float32, float64, bfloat16 or float16"
+    if param.numel() > 0 and not is_dense(param):
+        return f"has strides {param.stride()}, with holes or overlaps", "dense memory"
+    return None
+
+
+def check_parameter(param: Tensor, group: Mapping[str, Any], backend: str | None) -> None:
+    """Raise where the backend that the user asked for cannot update a parameter.
+
+    Raises:
+        TypeError: Its type, dtype or layout is not for that backend.
+        ValueError: It is on another kind of device.
+    """
+    if backend in (None, "reference"):
+        return
+    assert backend is not None
+    remedy = "pass backend=None, which finds a way for each parameter"
+    obstacle = native_obstacle(param)
+    if obstacle is not None:
+        found, wanted = obstacle
+        raise TypeError(
+            f"{describe(param, group)} {found}, backend={backend!r} needs {wanted}: {remedy}"
+        )
+    devices = device_types(backend)
+    if devices is not None and not param.is_meta and param.device.type not in devices:
+        raise ValueError(
+            f"{describe(param, group)} is on {param.device}, backend={backend!r} updates "
+            f"parameters on {' or '.join(devices)}: move the model, or {remedy}"
+        )
+
+
+def backend_of(param: Tensor, group: Mapping[str, Any], backend: str | None) -> str:
+    """Return the backend that updates a parameter with the gradient it has now."""
+    if backend is not None:
+        check_parameter(param, group, backend)
+        return backend
+    sparse = param.grad is not None and param.grad.layout != torch.strided
+    if group["differentiable"] or sparse or native_obstacle(param) is not None:
+        return "reference"
+    return default_backend(param.device.type)
+
+
+def check_gradient(param: Tensor, grad: Tensor, group: Mapping[str, Any], backend: str) -> None:
+    """Raise where a gradient cannot be used, before anything is updated.
+
+    Raises:
+        TypeError: Its dtype or layout is not for the backend.
+        ValueError: Its shape or device is not the parameter's, or it is sparse under weight decay.
+    """
+    who = describe(param, group)
+    if grad.shape != param.shape:
+        raise ValueError(
+            f"the gradient of {who} has shape {tuple(grad.shape)}, the two must be alike: "
+            "clear it with zero_grad() and run backward again"
+        )
+    if grad.device != param.device:
+        raise ValueError(
+            f"the gradient of {who} is on {grad.device}, the parameter is on {param.device}, both "
+            "must be on one device: clear gradients with zero_grad() after moving a model"
+        )
+    sparse = grad.layout != torch.strided
+    if sparse and group["weight_decay"] != 0:
+        raise ValueError(
+            f"the gradient of {who} is sparse and weight_decay is {group['weight_decay']}, which "
+            "would make it dense: put the parameter into a group with weight_decay=0"
+        )
+    if backend == "reference":
+        return
+    if sparse:
+        raise TypeError(
+            f"the gradient of {who} has layout {grad.layout}, backend={backend!r} needs "
+            "torch.strided: pass backend=None, or build the embedding with sparse=False"
+        )
+    if grad.dtype not in NATIVE_DTYPES:
+        raise TypeError(
+            f"the gradient of {who} is {grad.dtype}, backend={backend!r} needs float32, float64, "
+            "bfloat16 or float16: pass backend='reference'"
+        )
+
+
+def laid_out_as(param: Tensor, grad: Tensor, copies: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return a gradient with the parameter's strides, copied if need be and then noted down."""
+    same = grad.stride() == param.stride() and not grad.is_neg()
+    if same or grad.numel() == 0:
+        return grad
+    copy = torch.empty_like(param, dtype=grad.dtype, memory_format=torch.preserve_format)
+    copy.copy_(grad)
+    copies.append((grad, copy))
+    return copy
+
+
+def plain_options(group: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return a group whose options are plain numbers, and whose tensor lr is on ``device``."""
+    plain = dict(group)
+    for name in ("momentum", "dampening", "weight_decay"):
+        plain[name] = float(group[name])
+    for name in ("nesterov", "maximize"):
+        plain[name] = bool(group[name])
+    lr = group["lr"]
+    if not isinstance(lr, Tensor):
+        plain["lr"] = float(lr)
+    elif not lr.requires_grad:
+        dtype = lr.dtype if lr.dtype in (torch.float32, torch.float64) else torch.float64
+        plain["lr"] = lr.to(device=device, dtype=dtype, non_blocking=True)
+    return plain

@@ -1,0 +1,208 @@
+"""Where an optimizer's state lives: the step counter, the momentum, and the first-step marks.
+
+One 0-dim int64 tensor a device counts the updates applied so far. Every parameter on that device
+holds it as ``state[p]["step"]``, the one key that torch's loader does not cast to the parameter's
+dtype. Loaders replace it and ZeRO moves it to the CPU; `Counters.tie` brings the value home and
+ties all parameters to the device's own tensor again, whose address a captured graph may hold.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER
+
+State = MutableMapping[Any, dict[str, Any]]
+
+
+def home(param: Tensor) -> torch.device:
+    """Return the device that holds a parameter's counter; the CPU while it is on meta."""
+    return torch.device("cpu") if param.is_meta else param.device
+
+
+class Counters:
+    """The step counter of every device that holds parameters, all of one value."""
+
+    def __init__(self) -> None:
+        self.by_device: dict[torch.device, Tensor] = {}
+
+    def of(self, device: torch.device) -> Tensor:
+        """Return the counter of a device; a new one starts at the value of the others."""
+        if device not in self.by_device:
+            counter = torch.zeros((), dtype=torch.int64, device=device)
+            for other in self.by_device.values():
+                counter.copy_(other)
+                break
+            self.by_device[device] = counter
+        return self.by_device[device]
+
+    def value(self) -> int:
+        """Return the count. Synchronises with the device."""
+        return next((int(counter) for counter in self.by_device.values()), 0)
+
+    def set(self, value: int) -> None:
+        """Set every device's counter in place."""
+        for counter in self.by_device.values():
+            counter.fill_(value)
+
+    def tie(self, state: State, params: Iterable[Tensor]) -> None:
+        """Make ``state[p]["step"]`` the device's counter for each parameter.
+
+        Counters that somebody put in the place of ours carry the truth: their value is taken over.
+
+        Raises:
+            ValueError: They disagree.
+        """
+        tied = [p for p in params if p in state]
+        foreign: dict[int, Any] = {}
+        for p in tied:
+            step = state[p].get("step")
+            if step is not None and step is not self.by_device.get(home(p)):
+                foreign[id(step)] = step
+        if foreign:
+            values = {int(step) for step in foreign.values()}
+            if len(values) > 1:
+                raise ValueError(
+                    f"the loaded state holds step counts {sorted(values)}, all parameters of an "
+                    "optimizer share one count: load a checkpoint of a single run"
+                )
+            for p in tied:
+                self.of(home(p))
+            self.set(values.pop())
+        for p in tied:
+            state[p]["step"] = self.of(home(p))
+
+
+def ensure_state(
+    state: State, param: Tensor, group: Mapping[str, Any], *, stepped: bool
+) -> None:
+    """Give a parameter the state that its group's options need, beside the counter.
+
+    Args:
+        state: The optimizer's state.
+        param: The parameter.
+        group: Its group.
+        stepped: Whether this optimizer may have moved the parameter before; until then a model may
+            still change its dtype.
+
+    Raises:
+        TypeError: The momentum's dtype or shape is not the parameter's any more.
+    """
+    entry = state[param]
+    buffer = entry.get("momentum_buffer")
+    if group["momentum"] == 0:
+        return
+    if buffer is not None and buffer.is_meta and not param.is_meta:
+        buffer = None
+    if buffer is not None and (buffer.dtype, buffer.shape) != (param.dtype, param.shape):
+        if stepped:
+            raise TypeError(
+                f"a parameter of shape {tuple(param.shape)} is {param.dtype} now and its "
+                f"momentum_buffer is {buffer.dtype} of shape {tuple(buffer.shape)}, they must be "
+                "alike: change a model's dtype before its first step, or build a new optimizer "
+                "and load the old one's state_dict() into it"
+            )
+        buffer = None
+    if buffer is None:
+        buffer = torch.zeros_like(param, memory_format=torch.preserve_format, requires_grad=False)
+    if buffer.device != param.device:
+        buffer = buffer.to(param.device)
+    entry["momentum_buffer"] = buffer
+    if group["dampening"] != 0:
+        mark = entry.get("first_step")
+        mark = first_step_mark(buffer) if mark is None else mark
+        entry["first_step"] = mark.to(device=home(param), dtype=torch.int64)
+
+
+def with_plain_steps(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state dict whose step counts are ints.
+
+    torch's loader makes a step tensor float32 where a group has ``fused`` set, and float32 cannot
+    count past 2**24. An int passes through as it is.
+    """
+    plain = dict(state_dict)
+    plain["state"] = {
+        key: {
+            name: int(value) if name == "step" and isinstance(value, Tensor) else value
+            for name, value in entry.items()
+        }
+        if isinstance(entry, dict)
+        else entry
+        for key, entry in state_dict["state"].items()
+    }
+    return plain
+
+
+def first_step_mark(momentum_buffer: Tensor) -> Tensor:
+    """Return the mark of a parameter that has none: a buffer that holds anything was stepped.
+
+    Told on the device, without a sync.
+    """
+    moved = (momentum_buffer.detach() != 0).any()
+    return torch.where(moved, FIRST_STEP_BEFORE, FIRST_STEP_NEVER).to(torch.int64)
+
+
+def adopt(loaded: State, own: State, params: Iterable[Tensor]) -> None:
+    """Move loaded values into the tensors that the optimizer already has, and keep those.
+
+    A captured graph holds their addresses. A parameter without a loaded momentum has not been
+    stepped: its own is zeroed.
+    """
+    for p in params:
+        entry, old = loaded.get(p, {}), own.get(p, {})
+        if entry.get("momentum_buffer") is None:
+            entry.pop("momentum_buffer", None)
+        if "momentum_buffer" in old:
+            _replace(entry, "momentum_buffer", old["momentum_buffer"], torch.zeros_like)
+        if "first_step" in entry:
+            mark = entry["first_step"].to(torch.int64)
+            entry["first_step"] = torch.where(mark < 0, mark, FIRST_STEP_BEFORE)
+        if "first_step" in old:
+            buffer = entry["momentum_buffer"]
+            _replace(entry, "first_step", old["first_step"], lambda _, b=buffer: first_step_mark(b))
+        if entry:
+            loaded[p] = entry
+
+
+def _replace(
+    entry: dict[str, Any], name: str, kept: Tensor, fallback: Callable[[Tensor], Tensor]
+) -> None:
+    value = entry.get(name)
+    if value is None:
+        value = fallback(kept)
+    if (value.shape, value.dtype, value.device) == (kept.shape, kept.dtype, kept.device):
+        entry[name] = kept.copy_(value)
+    else:
+        entry[name] = value
+
+
+def check_loadable(loaded: State, params: Iterable[Tensor]) -> None:
+    """Raise ValueError, before anything has changed, where a loaded momentum cannot be used."""
+    for i, p in enumerate(params):
+        buffer = loaded.get(p, {}).get("momentum_buffer")
+        if isinstance(buffer, Tensor) and buffer.shape != p.shape:
+            raise ValueError(
+                f"the loaded momentum_buffer of parameter {i} has shape {tuple(buffer.shape)}, the "
+                f"parameter has {tuple(p.shape)}: load a checkpoint of the same model"
+            )
+
+
+def without_live_counters(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state dict that shares no counter with the optimizer it came from."""
+    clones: dict[int, Tensor] = {}
+
+    def cloned(entry: dict[str, Any]) -> dict[str, Any]:
+        step = entry.get("step")
+        if not isinstance(step, Tensor):
+            return entry
+        return {**entry, "step": clones.setdefault(id(step), step.clone())}
+
+    return {
+        **state_dict,
+        "state": {
+            key: cloned(entry) if isinstance(entry, dict) else entry
+            for key, entry in state_dict["state"].items()
+        },
+    }
