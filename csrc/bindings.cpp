@@ -1,6 +1,5 @@
 // Tensors in, pointers out: what Python sees of the native kernels.
 #include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include "cpu_plan.h"
 #include "watch.h"

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 namespace fused_warmup {
 namespace {
@@ -33,10 +34,6 @@ bool read_flag(PyObject* dict, PyObject* key, bool* out) {
   return true;
 }
 
-bool same_device(const DLDevice& a, const DLDevice& b) {
-  return a.device_type == b.device_type && a.device_id == b.device_id;
-}
-
 DLTensor view_or_throw(const py::object& tensor) {
   DLTensor view;
   if (!view_tensor(tensor.ptr(), &view)) {
@@ -51,21 +48,36 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
                    const py::list& first_steps, const std::vector<int32_t>& group_of,
                    const py::list& schedules, const std::vector<int32_t>& schedule_of,
                    const py::object& t, const py::object& lr)
-    : schedule_of_(schedule_of), t_(t), lr_(lr) {
+    : schedule_of_(schedule_of), t_(t), lr_(lr), first_steps_(first_steps) {
   device_ = view_or_throw(t).device;
   for (size_t i = 0; i < params.size(); ++i) {
-    const DLTensor view = view_or_throw(params[i]);
+    DLTensor view = view_or_throw(params[i]);
     const std::optional<DType> dtype = dtype_of(view);
     if (!dtype) throw py::type_error("no native kernel for " + std::string(py::repr(params[i])));
-    parameters_.push_back({params[i], momentum_buffers[i], first_steps[i], Layout(view), *dtype,
-                           group_of[i], false});
+    layouts_.push_back(view);
+    TensorEntry entry{};
+    entry.param_dtype = *dtype;
+    entry.n_elements = n_elements_of(view);
+    entry.group = group_of[i];
+    if (!momentum_buffers[i].is_none()) {
+      view = view_or_throw(momentum_buffers[i]);
+      if (!layouts_.match(i, view) || dtype_of(view) != dtype) {
+        throw py::type_error("momentum_buffer and parameter differ in dtype, shape or strides");
+      }
+      entry.momentum_buffer = data_of(view);
+    }
+    if (!first_steps[i].is_none()) {
+      entry.first_step = static_cast<int64_t*>(data_of(view_or_throw(first_steps[i])));
+    }
+    parameters_.push_back({params[i], momentum_buffers[i], entry, false});
   }
   for (const py::handle packed : schedules) {
-    const auto pair = packed.cast<std::pair<std::string, std::vector<double>>>();
-    std::vector<Segment> segments(pair.first.size() / sizeof(Segment));
-    std::memcpy(segments.data(), pair.first.data(), segments.size() * sizeof(Segment));
+    const py::tuple pair = packed.cast<py::tuple>();
+    const std::string bytes = pair[0].cast<py::bytes>();
+    std::vector<Segment> segments(bytes.size() / sizeof(Segment));
+    std::memcpy(segments.data(), bytes.data(), segments.size() * sizeof(Segment));
     segments_.push_back(std::move(segments));
-    values_.push_back(pair.second);
+    values_.push_back(pair[1].cast<std::vector<double>>());
   }
   for (size_t i = 0; i < segments_.size(); ++i) {
     schedules_.push_back({segments_[i].data(), static_cast<int64_t>(segments_[i].size()),
@@ -95,7 +107,7 @@ bool HostPlan::read_groups(const py::list& groups) {
       const std::optional<DType> dtype = dtype_of(view);
       if (!same_device(view.device, device_)) return false;
       if (dtype != DType::FLOAT32 && dtype != DType::FLOAT64) return false;
-      if (Layout(view).n_elements() != 1) return false;
+      if (n_elements_of(view) != 1) return false;
       group.lr_ptr = data_of(view);
       group.lr_dtype = *dtype;
     } else if (!std::isfinite(group.lr) || group.lr < 0) {
@@ -118,7 +130,7 @@ bool HostPlan::read_scalars(const py::object& grad_scale, const py::object& foun
     if (tensor.is_none()) return true;
     DLTensor view;
     if (!view_tensor(tensor.ptr(), &view) || dtype_of(view) != DType::FLOAT32 ||
-        !same_device(view.device, device_) || Layout(view).n_elements() != 1) {
+        !same_device(view.device, device_) || n_elements_of(view) != 1) {
       return false;
     }
     *out = static_cast<const float*>(data_of(view));
@@ -132,42 +144,51 @@ bool HostPlan::read_scalars(const py::object& grad_scale, const py::object& foun
   return read(grad_scale, &step_.grad_scale) && read(found_inf, &step_.found_inf);
 }
 
-bool HostPlan::read_parameter(Parameter& parameter, PyObject* grad, TensorEntry* entry) const {
-  const Group& group = groups_[static_cast<size_t>(parameter.group)];
-  DLTensor view;
-  if (!view_tensor(grad, &view) || !parameter.layout.matches(view)) return false;
-  const std::optional<DType> grad_dtype = dtype_of(view);
-  if (!grad_dtype) return false;
-  entry->grad = data_of(view);
-  entry->grad_dtype = *grad_dtype;
+bool HostPlan::read_parameter(size_t i, PyObject* grad) {
+  TensorEntry& entry = parameters_[i].entry;
+  const Group& group = groups_[static_cast<size_t>(entry.group)];
+  if (group.momentum != 0 && entry.momentum_buffer == nullptr) return false;
+  if (group.momentum != 0 && group.dampening != 0 && entry.first_step == nullptr) return false;
 
-  // The parameter's own memory may have been swapped since the last step (p.data = ...).
-  if (!view_tensor(parameter.tensor.ptr(), &view) || !parameter.layout.matches(view) ||
-      dtype_of(view) != parameter.dtype) {
+  DLTensor view;
+  if (!view_tensor(grad, &view) || !same_device(view.device, device_) ||
+      !layouts_.match(i, view)) {
     return false;
   }
-  entry->param = data_of(view);
-  entry->param_dtype = parameter.dtype;
+  const std::optional<DType> grad_dtype = dtype_of(view);
+  if (!grad_dtype) return false;
+  entry.grad = data_of(view);
+  entry.grad_dtype = *grad_dtype;
 
-  entry->momentum_buffer = nullptr;
-  if (group.momentum != 0) {
-    if (parameter.momentum_buffer.is_none() ||
-        !view_tensor(parameter.momentum_buffer.ptr(), &view) || !parameter.layout.matches(view) ||
-        dtype_of(view) != parameter.dtype) {
-      return false;
-    }
-    entry->momentum_buffer = data_of(view);
+  // The parameter's memory may have been swapped since the last step (p.data = ...).
+  if (!view_tensor(parameters_[i].tensor.ptr(), &view) || !same_device(view.device, device_) ||
+      !layouts_.match(i, view) || dtype_of(view) != entry.param_dtype) {
+    return false;
   }
-  entry->first_step = nullptr;
-  if (group.momentum != 0 && group.dampening != 0) {
-    if (parameter.first_step.is_none() || !view_tensor(parameter.first_step.ptr(), &view)) {
-      return false;
-    }
-    entry->first_step = static_cast<int64_t*>(data_of(view));
-  }
-  entry->n_elements = parameter.layout.n_elements();
-  entry->group = parameter.group;
+  entry.param = data_of(view);
   return true;
+}
+
+// A momentum buffer is ours: loaders put another tensor into the state, which Watch sees. What
+// swaps the memory under the tensors (`.data =`, as some offloaders do) swaps it under all of
+// them, so looking at one a step, in turn, is enough to notice.
+bool HostPlan::momentum_buffers_stay() {
+  for (size_t tried = 0; tried < parameters_.size(); ++tried) {
+    const Parameter& parameter = parameters_[next_buffer_++ % parameters_.size()];
+    if (parameter.momentum_buffer.is_none()) continue;
+    DLTensor view;
+    return view_tensor(parameter.momentum_buffer.ptr(), &view) &&
+           data_of(view) == parameter.entry.momentum_buffer;
+  }
+  return true;
+}
+
+void HostPlan::list_active() {
+  ++generation_;
+  active_ = py::list();
+  for (const Parameter& parameter : parameters_) {
+    if (parameter.active) active_.append(parameter.tensor);
+  }
 }
 
 bool HostPlan::prepare(const py::list& groups, const py::object& grads,
@@ -175,37 +196,35 @@ bool HostPlan::prepare(const py::list& groups, const py::object& grads,
                        bool write_grads) {
   static PyObject* const grad_name = name("grad");
   if (!read_groups(groups) || !read_scalars(grad_scale, found_inf)) return false;
+  if (!momentum_buffers_stay()) return false;
   step_.write_grads = write_grads;
 
   entries_.clear();
-  bool same_active = true;
+  bool same_active = !std::exchange(dirty_, true);  // until this pass is through
   for (size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& parameter = parameters_[i];
-    const py::object grad =
-        grads.is_none() ? py::reinterpret_steal<py::object>(
-                              PyObject_GetAttr(parameter.tensor.ptr(), grad_name))
-                        : py::reinterpret_borrow<py::object>(
-                              PyList_GET_ITEM(grads.ptr(), static_cast<Py_ssize_t>(i)));
-    if (!grad) throw py::error_already_set();
-    const bool active = !grad.is_none();
+    py::object own;  // keeps a gradient that Python sees for the first time
+    PyObject* grad;
+    if (grads.is_none()) {
+      own = py::reinterpret_steal<py::object>(
+          PyObject_GetAttr(parameter.tensor.ptr(), grad_name));
+      grad = own.ptr();
+      if (grad == nullptr) throw py::error_already_set();
+    } else {
+      grad = PyList_GET_ITEM(grads.ptr(), static_cast<Py_ssize_t>(i));
+    }
+    const bool active = grad != Py_None;
+    if (active && !read_parameter(i, grad)) return false;
     same_active = same_active && active == parameter.active;
     parameter.active = active;
     if (!active) continue;
-    TensorEntry entry;
-    if (!read_parameter(parameter, grad.ptr(), &entry)) {
-      active_ = py::list();  // force the next prepare to list them anew
-      for (Parameter& each : parameters_) each.active = false;
-      return false;
-    }
+    TensorEntry entry = parameter.entry;
+    const Group& group = groups_[static_cast<size_t>(entry.group)];
+    if (group.momentum == 0 || group.dampening == 0) entry.first_step = nullptr;
     if (entry.n_elements > 0) entries_.push_back(entry);
   }
-  if (!same_active) {
-    ++generation_;
-    active_ = py::list();
-    for (const Parameter& parameter : parameters_) {
-      if (parameter.active) active_.append(parameter.tensor);
-    }
-  }
+  dirty_ = false;
+  if (!same_active) list_active();
   return true;
 }
 

@@ -1,9 +1,9 @@
 // What the host knows of one device's step: which tensors a launch touches and where they lie.
 //
 // Built once by Python (fused_warmup/plan.py); each step, prepare() reads what may have changed,
-// pointers, gradients and hyper-parameters, in one pass. Whatever it does not understand it leaves
-// to Python by returning false: nothing has been touched then, and Python finds a slower way or
-// the right words for an error.
+// gradients, the parameters' own memory and hyper-parameters, in one pass. Whatever it does not
+// understand it leaves to Python by returning false: nothing has been touched then, and Python
+// finds a slower way or the right words for an error.
 #pragma once
 
 #include <string>
@@ -39,23 +39,26 @@ class HostPlan {
 
  private:
   struct Parameter {
-    py::object tensor, momentum_buffer, first_step;
-    Layout layout;
-    DType dtype;
-    int32_t group;
+    py::object tensor, momentum_buffer;
+    TensorEntry entry;  // what the last prepare() found; momentum and marks as they were built
     bool active;
   };
 
   bool read_groups(const py::list& groups);
   bool read_scalars(const py::object& grad_scale, const py::object& found_inf);
-  bool read_parameter(Parameter& parameter, PyObject* grad, TensorEntry* entry) const;
+  bool read_parameter(size_t i, PyObject* grad);
+  bool momentum_buffers_stay();
+  void list_active();
 
   std::vector<Parameter> parameters_;
+  Layouts layouts_;
   std::vector<int32_t> schedule_of_;
   std::vector<std::vector<Segment>> segments_;
   std::vector<std::vector<double>> values_;
   py::object t_, lr_;
-  py::list active_;
+  py::list first_steps_, active_;
+  size_t next_buffer_ = 0;
+  bool dirty_ = true;  // a pass broke off, so the active flags and the list of them may disagree
 };
 
 }  // namespace fused_warmup

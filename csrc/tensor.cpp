@@ -30,44 +30,23 @@ bool view_tensor(PyObject* object, DLTensor* view) {
   return false;
 }
 
-std::optional<DType> dtype_of(const DLTensor& view) {
-  if (view.dtype.lanes != 1) return std::nullopt;
-  if (view.dtype.code == kDLFloat) {
-    switch (view.dtype.bits) {
-      case 16:
-        return DType::FLOAT16;
-      case 32:
-        return DType::FLOAT32;
-      case 64:
-        return DType::FLOAT64;
-    }
+void Layouts::push_back(const DLTensor& view) {
+  for (int32_t i = 0; i < view.ndim; ++i) {
+    sizes_and_strides_.push_back(view.shape[i]);
+    sizes_and_strides_.push_back(view.strides[i]);
   }
-  if (view.dtype.code == kDLBfloat && view.dtype.bits == 16) return DType::BFLOAT16;
-  return std::nullopt;
+  begin_.push_back(sizes_and_strides_.size());
 }
 
-Layout::Layout(const DLTensor& view)
-    : device(view.device),
-      shape(view.shape, view.shape + view.ndim),
-      strides(view.strides, view.strides + view.ndim) {}
-
-bool Layout::matches(const DLTensor& view) const {
-  if (view.device.device_type != device.device_type || view.device.device_id != device.device_id ||
-      static_cast<size_t>(view.ndim) != shape.size()) {
-    return false;
-  }
-  for (size_t i = 0; i < shape.size(); ++i) {
-    if (view.shape[i] != shape[i]) return false;
+bool Layouts::match(size_t i, const DLTensor& view) const {
+  const int64_t* own = sizes_and_strides_.data() + begin_[i];
+  if (begin_[i + 1] - begin_[i] != 2 * static_cast<size_t>(view.ndim)) return false;
+  for (int32_t d = 0; d < view.ndim; ++d, own += 2) {
+    if (view.shape[d] != own[0]) return false;
     // The stride of a dimension of size 1 says nothing: torch keeps any number there.
-    if (shape[i] > 1 && view.strides[i] != strides[i]) return false;
+    if (own[0] > 1 && view.strides[d] != own[1]) return false;
   }
   return true;
-}
-
-int64_t Layout::n_elements() const {
-  int64_t n = 1;
-  for (const int64_t size : shape) n *= size;
-  return n;
 }
 
 }  // namespace fused_warmup

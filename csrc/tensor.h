@@ -5,6 +5,7 @@
 
 #include <dlpack/dlpack.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <optional>
 #include <vector>
@@ -21,22 +22,42 @@ const DLPackExchangeAPI* exchange_api();
 // set, where DLPack cannot describe the object (sparse, for one).
 bool view_tensor(PyObject* object, DLTensor* view);
 
-std::optional<DType> dtype_of(const DLTensor& view);
+inline std::optional<DType> dtype_of(const DLTensor& view) {
+  if (view.dtype.lanes != 1) return std::nullopt;
+  if (view.dtype.code == kDLFloat) {
+    if (view.dtype.bits == 32) return DType::FLOAT32;
+    if (view.dtype.bits == 16) return DType::FLOAT16;
+    if (view.dtype.bits == 64) return DType::FLOAT64;
+  }
+  if (view.dtype.code == kDLBfloat && view.dtype.bits == 16) return DType::BFLOAT16;
+  return std::nullopt;
+}
 
 inline void* data_of(const DLTensor& view) {
   return static_cast<char*>(view.data) + view.byte_offset;
 }
 
-// Device, shape and strides of a tensor. Two tensors of equal layout that is dense can be walked
-// with one flat index.
-struct Layout {
-  DLDevice device{};
-  std::vector<int64_t> shape, strides;
+inline bool same_device(const DLDevice& a, const DLDevice& b) {
+  return a.device_type == b.device_type && a.device_id == b.device_id;
+}
 
-  Layout() = default;
-  explicit Layout(const DLTensor& view);
-  bool matches(const DLTensor& view) const;
-  int64_t n_elements() const;
+inline int64_t n_elements_of(const DLTensor& view) {
+  int64_t n = 1;
+  for (int32_t i = 0; i < view.ndim; ++i) n *= view.shape[i];
+  return n;
+}
+
+// Shapes and strides of many tensors, side by side in one block of memory. Two tensors of equal
+// layout that is dense can be walked with one flat index.
+class Layouts {
+ public:
+  void push_back(const DLTensor& view);
+  // Whether `view` has the layout of tensor i.
+  bool match(size_t i, const DLTensor& view) const;
+
+ private:
+  std::vector<size_t> begin_{0};
+  std::vector<int64_t> sizes_and_strides_;  // of each tensor: (size, stride) a dimension
 };
 
 }  // namespace fused_warmup

@@ -1,8 +1,28 @@
 """SGD whose fused kernel computes the learning rate itself, warm-up included, on the device."""
 
+from . import schedules
 from .backend import backends
 from .optimizer import SGD
-from .schedules import Schedule
+from .recipes import LargeMinibatch, large_minibatch, split_weight_decay
+from .schedules import (
+    Schedule,
+    constant_warmup,
+    cosine_warmup,
+    exponential_warmup,
+    linear_warmup,
+)
 
-__all__ = ["SGD", "Schedule", "backends"]
+__all__ = [
+    "SGD",
+    "LargeMinibatch",
+    "Schedule",
+    "backends",
+    "constant_warmup",
+    "cosine_warmup",
+    "exponential_warmup",
+    "large_minibatch",
+    "linear_warmup",
+    "schedules",
+    "split_weight_decay",
+]
 __version__ = "0.1.0"

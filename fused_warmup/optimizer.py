@@ -11,6 +11,7 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor
+from torch.autograd import _profiler_enabled as profiler_enabled  # type: ignore[attr-defined]
 from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
 
@@ -195,9 +196,8 @@ class SGD(Optimizer):
         devices = {*self._counters.by_device} or {torch.device("cpu")}
         for device in devices:
             values = torch.stack([r.to(device=device, dtype=torch.float64) for r in rates])
-            kept = self._lr.get(device)
-            same = kept is not None and kept.shape == values.shape
-            self._lr[device] = kept.copy_(values) if same else values
+            kept = self._lr.setdefault(device, values)
+            self._lr[device] = kept.copy_(values) if kept.shape == values.shape else values
 
     # -- the step --------------------------------------------------------------------------------
 
@@ -227,7 +227,7 @@ class SGD(Optimizer):
             or self._optimizer_step_post_hooks
             or torch_optimizer._global_optimizer_pre_hooks
             or torch_optimizer._global_optimizer_post_hooks
-            or torch.autograd._profiler_enabled()
+            or profiler_enabled()
         ):
             return self._step_with_hooks(closure)
         return self._step(closure)
@@ -243,9 +243,7 @@ class SGD(Optimizer):
         return loss
 
     def _step_with_hooks(self, *args: Any, **kwargs: Any) -> float | None:
-        with torch.autograd.profiler.record_function(
-            f"Optimizer.step#{type(self).__name__}.step"
-        ):
+        with torch.autograd.profiler.record_function(f"Optimizer.step#{type(self).__name__}.step"):
             for pre_hook in chain(
                 torch_optimizer._global_optimizer_pre_hooks.values(),
                 self._optimizer_step_pre_hooks.values(),
@@ -267,7 +265,7 @@ class SGD(Optimizer):
                 post_hook(self, (self, *args), kwargs)
             return loss
 
-    @torch._disable_dynamo  # type: ignore[misc]
+    @torch._disable_dynamo  # type: ignore[attr-defined]
     def _update(self) -> None:
         attributes = self.__dict__
         grad_scale, found_inf = attributes.get("grad_scale"), attributes.get("found_inf")
@@ -331,7 +329,7 @@ class SGD(Optimizer):
 
         Synchronises with the device; `lr_tensor` does not.
         """
-        return self.lr_tensor().tolist()  # type: ignore[no-any-return]
+        return self.lr_tensor().tolist()
 
     # -- AMP -------------------------------------------------------------------------------------
 
@@ -381,4 +379,3 @@ class SGD(Optimizer):
         self._plan = None
         self._complete_state()
         self._refresh_lr()
-

@@ -106,9 +106,7 @@ class ReferencePlan:
         self._grads = [p.grad for p in self.params] if grads is None else list(grads)
         self._grad_scale, self._found_inf = grad_scale, found_inf
         self._write_grads = write_grads
-        self.active = [
-            p for p, g in zip(self.params, self._grads, strict=True) if g is not None
-        ]
+        self.active = [p for p, g in zip(self.params, self._grads, strict=True) if g is not None]
         return True
 
     def launch(self, advance: bool) -> bool:

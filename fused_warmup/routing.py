@@ -35,9 +35,8 @@ def is_dense(tensor: Tensor) -> bool:
 
 def native_obstacle(param: Tensor) -> tuple[str, str] | None:
     """Return why no native kernel can update a parameter and what helps, or None if one can."""
-    if type(param) not in (Tensor, torch.nn.Parameter) and hasattr(param, "__torch_dispatch__"):
-        if type(param).__torch_dispatch__ is not Tensor.__torch_dispatch__:
-            return f"is a {type(param).__name__}", "a plain tensor"
+    if type(param).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return f"is a {type(param).__name__}", "a plain tensor"
     if param.layout != torch.strided:
         return f"has layout {param.layout}", "torch.strided"
     if param.dtype not in NATIVE_DTYPES:

@@ -75,9 +75,7 @@ class Counters:
             state[p]["step"] = self.of(home(p))
 
 
-def ensure_state(
-    state: State, param: Tensor, group: Mapping[str, Any], *, stepped: bool
-) -> None:
+def ensure_state(state: State, param: Tensor, group: Mapping[str, Any], *, stepped: bool) -> None:
     """Give a parameter the state that its group's options need, beside the counter.
 
     Args:
@@ -155,27 +153,23 @@ def adopt(loaded: State, own: State, params: Iterable[Tensor]) -> None:
         if entry.get("momentum_buffer") is None:
             entry.pop("momentum_buffer", None)
         if "momentum_buffer" in old:
-            _replace(entry, "momentum_buffer", old["momentum_buffer"], torch.zeros_like)
+            kept = old["momentum_buffer"]
+            value = entry.get("momentum_buffer", torch.zeros((), dtype=kept.dtype))
+            entry["momentum_buffer"] = _kept_or(value.expand_as(kept), kept)
         if "first_step" in entry:
             mark = entry["first_step"].to(torch.int64)
             entry["first_step"] = torch.where(mark < 0, mark, FIRST_STEP_BEFORE)
         if "first_step" in old:
-            buffer = entry["momentum_buffer"]
-            _replace(entry, "first_step", old["first_step"], lambda _, b=buffer: first_step_mark(b))
+            mark = entry.get("first_step", first_step_mark(entry["momentum_buffer"]))
+            entry["first_step"] = _kept_or(mark, old["first_step"])
         if entry:
             loaded[p] = entry
 
 
-def _replace(
-    entry: dict[str, Any], name: str, kept: Tensor, fallback: Callable[[Tensor], Tensor]
-) -> None:
-    value = entry.get(name)
-    if value is None:
-        value = fallback(kept)
-    if (value.shape, value.dtype, value.device) == (kept.shape, kept.dtype, kept.device):
-        entry[name] = kept.copy_(value)
-    else:
-        entry[name] = value
+def _kept_or(value: Tensor, kept: Tensor) -> Tensor:
+    """Return ``kept`` filled with ``value`` if it can hold it, else ``value``."""
+    alike = (value.shape, value.dtype) == (kept.shape, kept.dtype)
+    return kept.copy_(value) if alike else value
 
 
 def check_loadable(loaded: State, params: Iterable[Tensor]) -> None:
