@@ -161,7 +161,7 @@ def from_super_gradients(
 
     ``faithful=False`` keeps these formulas and lengths and removes the accidents:
 
-    - every scheduler is used at the step it is worked out for (``u = i``), Step from epoch ``x`` on;
+    - every scheduler is used at the step it is worked out for (``u = i``), Step from epoch ``x``;
     - with ``batch_accumulate`` formulas take the position of a step's first batch,
       ``t * batch_accumulate``, and a step across two epochs belongs to the later one;
     - cooldown keeps the rate of the step before it;
