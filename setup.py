@@ -1,0 +1,286 @@
+"""Builds the extension module fused_warmup._C: C++17, pybind11 and OpenMP, but never torch.
+
+Tensors come in through DLPack, so one build serves every torch release. Environment variables:
+
+* ``FUSED_WARMUP_CUDA``: ``1`` demands the CUDA kernel, ``0`` leaves it out; by default it is built
+  where nvcc is found (``$CUDA_HOME/bin``, ``$CUDA_PATH/bin``, ``PATH``, ``/usr/local/cuda/bin``).
+* ``FUSED_WARMUP_CUDA_ARCHS``: compute capabilities as ``"80;90;100+PTX"``.
+* ``FUSED_WARMUP_SANITIZE``: gcc's sanitizers to build with, as ``"address,undefined"``.
+* ``CXX``, ``CXXFLAGS``, ``LDFLAGS``: as everywhere.
+"""
+
+import hashlib
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import pybind11
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, SetupError
+
+CSRC = Path("csrc")
+KERNEL = CSRC / "cpu_kernel.cpp"
+CUDA_KERNEL = CSRC / "cuda.cu"
+
+# Contraction is off on every processor: a fused multiply-add that one compiler forms and another
+# does not would make the backends differ in the last bit.
+CXX_FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "-fopenmp",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+]
+NVCC_FLAGS = [
+    "-std=c++17",
+    "-O3",
+    "--fmad=false",
+    "--cudart=static",
+    "--threads=2",
+    "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off",
+]
+CUDART = ["-lcudart_static", "-ldl", "-lrt", "-lpthread"]
+CUDA_ARCHS = "80;90;100+PTX"
+
+# cpu_kernel.cpp is compiled once for each of these, besides the baseline; cpu.cpp chooses.
+CAPABILITY_FLAGS = {
+    "AVX2": ["-mavx2", "-mfma", "-mf16c"],
+    "AVX512": [
+        *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma", "-mf16c"),
+        "-mprefer-vector-width=512",
+    ],
+}
+
+
+def find_dlpack() -> Path:
+    """Returns the dlpack.h of torch or apache-tvm-ffi, without importing either.
+
+    Raises:
+        SetupError: Neither is installed, or theirs lacks the C exchange API of DLPack 1.3.
+    """
+    old = []
+    for package, header in (("torch", "ATen/dlpack.h"), ("tvm_ffi", "dlpack/dlpack.h")):
+        spec = importlib.util.find_spec(package)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            path = Path(folder, "include", header)
+            if path.is_file():
+                found = re.findall(r"#define DLPACK_M(?:AJ|IN)OR_VERSION (\d+)", path.read_text())
+                version = (int(found[0]), int(found[1])) if len(found) == 2 else (0, 0)
+                if version >= (1, 3):
+                    return path
+                old.append(f"{path} has version {version[0]}.{version[1]}")
+    raise SetupError(
+        "dlpack.h of version 1.3 or later is needed to build fused_warmup, but "
+        + ("; ".join(old) if old else "neither torch nor apache-tvm-ffi is installed")
+        + ": run `pip install 'apache-tvm-ffi>=0.1'`, or build with torch>=2.11 installed."
+    )
+
+
+@dataclass(frozen=True)
+class Cuda:
+    """Where nvcc is, or the reason why CUDA is left out."""
+
+    nvcc: str | None
+    reason: str = ""
+
+
+def find_cuda() -> Cuda:
+    """Decides whether the CUDA kernel is built.
+
+    Raises:
+        SetupError: FUSED_WARMUP_CUDA is "1" and the kernel cannot be built, or is no "0" or "1".
+    """
+    wish = os.environ.get("FUSED_WARMUP_CUDA", "")
+    if wish not in ("", "0", "1"):
+        raise SetupError(f"FUSED_WARMUP_CUDA={wish!r} is not understood: set it to 0 or 1.")
+    if wish == "0":
+        return Cuda(None, "it was built with FUSED_WARMUP_CUDA=0")
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
+    folders = [f"{home}/bin" for home in homes if home]
+    folders += [os.environ.get("PATH", os.defpath), "/usr/local/cuda/bin"]
+    nvcc = shutil.which("nvcc", path=os.pathsep.join(folders))
+    if not CUDA_KERNEL.is_file():
+        cuda = Cuda(None, f"its source tree has no {CUDA_KERNEL}")
+    elif nvcc is None:
+        cuda = Cuda(None, "nvcc was found neither in CUDA_HOME nor on PATH when it was built")
+    else:
+        cuda = Cuda(nvcc)
+    if wish == "1" and cuda.nvcc is None:
+        raise SetupError(
+            f"FUSED_WARMUP_CUDA=1 demands the CUDA kernel, but {cuda.reason}: install the CUDA "
+            "toolkit and set CUDA_HOME to its folder, or unset FUSED_WARMUP_CUDA."
+        )
+    return cuda
+
+
+def gencode_flags(nvcc: str) -> list[str]:
+    """Returns nvcc's -gencode flags for FUSED_WARMUP_CUDA_ARCHS.
+
+    Of the default ones, those that an older or newer nvcc does not know are left out, and the
+    highest that is left is kept as PTX too, which later GPUs compile for themselves.
+    """
+    wish = os.environ.get("FUSED_WARMUP_CUDA_ARCHS")
+    archs = (wish or CUDA_ARCHS).split(";")
+    if not wish:
+        codes = subprocess.check_output([nvcc, "--list-gpu-code"], text=True).split()
+        archs = [arch for arch in archs if f"sm_{arch.removesuffix('+PTX')}" in codes]
+        archs[-1:] = [arch.removesuffix("+PTX") + "+PTX" for arch in archs[-1:]]
+    flags = []
+    for arch in archs:
+        number, plus, ptx = arch.partition("+")
+        if not re.fullmatch(r"\d+[af]?", number) or (plus and ptx != "PTX"):
+            raise SetupError(
+                f"FUSED_WARMUP_CUDA_ARCHS={wish!r} is not understood at {arch!r}: write compute "
+                f"capabilities without a dot, separated by semicolons, as in {CUDA_ARCHS!r}."
+            )
+        code = f"[sm_{number},compute_{number}]" if ptx else f"sm_{number}"
+        flags.append(f"-gencode=arch=compute_{number},code={code}")
+    return flags
+
+
+def cuda_library_flags(nvcc: str) -> list[str]:
+    """Returns the -L flags that nvcc itself links with, wherever its toolkit is laid out."""
+    dry_run = [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull]
+    lines = subprocess.run(dry_run, capture_output=True, text=True, check=True).stderr
+    libraries = re.search(r"^#\$ LIBRARIES=(.*)$", lines, re.MULTILINE)
+    return shlex.split(libraries[1]) if libraries else []
+
+
+@dataclass(frozen=True)
+class Job:
+    """One object file: its source and the command that makes it."""
+
+    source: Path
+    obj: Path
+    command: list[str]
+
+    @classmethod
+    def make(cls, source: Path, name: str, command: list[str], objects: Path) -> "Job":
+        """Names the object after its command, so that other flags make another object."""
+        digest = hashlib.sha256(shlex.join(command).encode()).hexdigest()[:8]
+        obj = objects / f"{name}-{digest}.o"
+        return cls(source, obj, [*command, "-c", str(source), "-o", str(obj)])
+
+    def run(self, headers: list[Path]) -> None:
+        """Compiles, unless the object is newer than its source and every header."""
+        newest = max(path.stat().st_mtime for path in (self.source, *headers))
+        if self.obj.exists() and self.obj.stat().st_mtime >= newest:
+            return
+        sys.stdout.write(f"compiling {self.source} to {self.obj.name}\n")  # one write: threads
+        if subprocess.run(self.command, check=False).returncode != 0:
+            self.obj.unlink(missing_ok=True)
+            raise CompileError(f"{self.source} did not compile with {shlex.join(self.command)}")
+
+
+class BuildExt(build_ext):
+    """Compiles every source with its own flags, as many at once as there are cores."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compiles what has changed and links it."""
+        if self.compiler.compiler_type != "unix":
+            raise SetupError(
+                f"The compiler type {self.compiler.compiler_type!r} is not supported: build with "
+                "gcc or clang, on Linux."
+            )
+        objects = Path(self.build_temp)
+        if self.editable_mode:  # setuptools would take a new folder each time
+            objects = Path("build", f"temp.{self.plat_name}-{sys.implementation.cache_tag}")
+        objects = objects.absolute()  # its path is part of the commands that name the objects
+        objects.mkdir(parents=True, exist_ok=True)
+
+        cuda = find_cuda()
+        with_cuda = f"with CUDA, by {cuda.nvcc}" if cuda.nvcc else f"without CUDA: {cuda.reason}"
+        print(f"fused_warmup is built {with_cuda}.", flush=True)
+        forwarding = self.write_forwarding_header(objects / "include")
+        headers = [*sorted(CSRC.glob("*.h")), forwarding]
+        jobs = [*self.cxx_jobs(objects, cuda), *self.cuda_jobs(objects, cuda)]
+        with ThreadPool(self.parallel or os.cpu_count()) as pool:
+            # The GPU kernel takes longest, so it starts first.
+            pool.map(lambda job: job.run(headers), reversed(jobs), chunksize=1)
+
+        output = Path(self.get_ext_fullpath(ext.name))
+        output.unlink(missing_ok=True)  # the linker would keep one that is newer than its objects
+        # The baseline objects come first: where two objects hold the same inline function, the
+        # linker takes the first, and that one must run on every processor.
+        self.compiler.link_shared_object(
+            [str(job.obj) for job in jobs],
+            str(output),
+            extra_postargs=[*self.link_flags(), *self.cuda_link_flags(cuda)],
+            target_lang="c++",
+        )
+
+    def write_forwarding_header(self, folder: Path) -> Path:
+        """Makes the dlpack.h that was found includable as <dlpack/dlpack.h>."""
+        header = folder / "dlpack" / "dlpack.h"
+        text = f'#include "{find_dlpack()}"\n'
+        header.parent.mkdir(parents=True, exist_ok=True)
+        if not header.is_file() or header.read_text() != text:
+            header.write_text(text)
+        return header
+
+    def cxx_jobs(self, objects: Path, cuda: Cuda) -> list[Job]:
+        """Returns what the C++ compiler makes: the baseline, then each CPU capability."""
+        capabilities = CAPABILITY_FLAGS if self.plat_name.endswith(("x86_64", "amd64")) else {}
+        reason = cuda.reason.replace("\\", "\\\\").replace('"', '\\"')
+        macros = [f"-DHAVE_{name}" for name in capabilities]
+        macros.append("-DWITH_CUDA" if cuda.nvcc else f'-DFUSED_WARMUP_NO_CUDA_REASON="{reason}"')
+        includes = [pybind11.get_include(), *self.include_dirs]
+        command = [
+            *self.compiler.compiler_so_cxx,
+            *(f"-I{folder}" for folder in includes),
+            f"-I{objects / 'include'}",
+            *CXX_FLAGS,
+            *self.sanitizer_flags(),
+        ]
+        sources = sorted(set(CSRC.glob("*.cpp")) - {KERNEL})
+        jobs = [Job.make(path, path.stem, [*command, *macros], objects) for path in sources]
+        for name, flags in {"DEFAULT": [], **capabilities}.items():
+            kernel = [*command, *flags, f"-DCPU_CAPABILITY={name}"]
+            jobs.append(Job.make(KERNEL, f"{KERNEL.stem}-{name}", kernel, objects))
+        return jobs
+
+    def cuda_jobs(self, objects: Path, cuda: Cuda) -> list[Job]:
+        """Returns what nvcc makes, if there is one."""
+        if cuda.nvcc is None:
+            return []
+        command = [cuda.nvcc, *NVCC_FLAGS, *gencode_flags(cuda.nvcc)]
+        return [Job.make(CUDA_KERNEL, CUDA_KERNEL.stem, command, objects)]
+
+    def link_flags(self) -> list[str]:
+        """Returns what every build links with."""
+        return ["-fopenmp", *self.sanitizer_flags()]
+
+    def cuda_link_flags(self, cuda: Cuda) -> list[str]:
+        """Returns what links cudart in, out of sight of the copy that torch may bring."""
+        if cuda.nvcc is None:
+            return []
+        return [*cuda_library_flags(cuda.nvcc), *CUDART, "-Wl,--exclude-libs,ALL"]
+
+    def sanitizer_flags(self) -> list[str]:
+        """Returns the flags of FUSED_WARMUP_SANITIZE."""
+        sanitizers = os.environ.get("FUSED_WARMUP_SANITIZE")
+        if not sanitizers:
+            return ["-g0"]
+        # vptr compares type names across libraries, which hidden symbols make unequal.
+        return [
+            f"-fsanitize={sanitizers}",
+            *("-fno-sanitize=vptr", "-fno-sanitize-recover=all"),
+            *("-fno-omit-frame-pointer", "-g", "-O1"),
+        ]
+
+
+setup(
+    ext_modules=[Extension("fused_warmup._C", sorted(map(str, CSRC.glob("*.cpp"))))],
+    cmdclass={"build_ext": BuildExt},
+)
