@@ -45,11 +45,7 @@ bool CpuPlan::launch(bool advance) {
   const int64_t t = *step_.t;
   std::vector<double> lr(groups_.size());
   for (size_t i = 0; i < groups_.size(); ++i) {
-    const Group& group = groups_[i];
-    lr[i] = base_lr(group);
-    if (group.schedule >= 0) {
-      lr[i] *= schedule_factor(schedules_[static_cast<size_t>(group.schedule)], t);
-    }
+    lr[i] = learning_rate(groups_[i], schedules_.data(), t);
   }
   {
     const py::gil_scoped_release release;

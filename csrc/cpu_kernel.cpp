@@ -135,14 +135,14 @@ void update_typed(const TensorEntry& tensor, const Group& group, const StepScala
   const Hyper<opmath_t> h =
       make_hyper<opmath_t>(group, lr, first_step, inverse_scale(step.grad_scale));
   const bool switches[] = {unscale, step.write_grads, group.weight_decay != 0, momentum,
-                           group.nesterov};
+                           group.nesterov != 0};
   const Loop<opmath_t> loop = pick_loop<opmath_t>(switches);
 
   if (tensor.param_dtype == own && tensor.grad_dtype == own) {
     opmath_t* buffer = static_cast<opmath_t*>(tensor.momentum_buffer);
     return loop(static_cast<opmath_t*>(tensor.param) + begin,
                 static_cast<opmath_t*>(tensor.grad) + begin, momentum ? buffer + begin : nullptr,
-                end - begin, h, group.maximize);
+                end - begin, h, group.maximize != 0);
   }
   Window<opmath_t> param, grad, buffer;
   param.data = tensor.param, param.dtype = tensor.param_dtype;
@@ -153,7 +153,7 @@ void update_typed(const TensorEntry& tensor, const Group& group, const StepScala
   for (int64_t i = begin; i < end; i += BLOCK_SIZE) {
     const int64_t n = end - i < BLOCK_SIZE ? end - i : BLOCK_SIZE;
     loop(param.open(i, n), grad.open(i, n), momentum ? buffer.open(i, n) : nullptr, n, h,
-         group.maximize);
+         group.maximize != 0);
     param.close(i, n);
     if (momentum) buffer.close(i, n);
     if (unscale && step.write_grads) grad.close(i, n);

@@ -27,7 +27,7 @@ bool read_number(PyObject* dict, PyObject* key, double* out) {
   return true;
 }
 
-bool read_flag(PyObject* dict, PyObject* key, bool* out) {
+bool read_flag(PyObject* dict, PyObject* key, int32_t* out) {
   PyObject* value = PyDict_GetItem(dict, key);
   if (value != Py_True && value != Py_False) return false;
   *out = value == Py_True;
@@ -100,6 +100,7 @@ bool HostPlan::read_groups(const py::list& groups) {
     Group& group = groups_[i];
     group.schedule = schedule_of_[i];
     group.lr_ptr = nullptr;
+    group.lr_dtype = DType::FLOAT64;
     if (!read_number(dict, lr, &group.lr)) {
       PyObject* tensor = PyDict_GetItem(dict, lr);
       DLTensor view;

@@ -24,21 +24,24 @@ struct TensorEntry {
   DType param_dtype;  // of the momentum buffer too
   DType grad_dtype;
   int32_t group;
+  int32_t reserved;  // no padding: tables are compared byte by byte
 };
+static_assert(sizeof(TensorEntry) == 56, "no padding");
 
 // One parameter group. Hyper-parameters stay float64, as Python has them, until they meet the
 // element type.
 struct Group {
   double lr;           // base rate, unless lr_ptr is set
   const void* lr_ptr;  // a tensor lr, read where the kernel runs
-  DType lr_dtype;
+  DType lr_dtype;      // of that tensor
   int32_t schedule;  // index, -1 for none
   double weight_decay;
   double momentum;
   double dampening;
-  bool nesterov;
-  bool maximize;
+  int32_t nesterov;
+  int32_t maximize;
 };
+static_assert(sizeof(Group) == 56, "no padding");
 
 // The scalars of a step that live in memory and may differ from one replay to the next.
 struct StepScalars {
@@ -50,10 +53,14 @@ struct StepScalars {
   bool advance;             // last launch of the step on this device: t moves on
 };
 
-FW_INLINE double base_lr(const Group& group) {
-  if (group.lr_ptr == nullptr) return group.lr;
-  return group.lr_dtype == DType::FLOAT64 ? *static_cast<const double*>(group.lr_ptr)
+// The rate of a group at step t.
+FW_INLINE double learning_rate(const Group& group, const Schedule* schedules, int64_t t) {
+  double lr = group.lr;
+  if (group.lr_ptr != nullptr) {
+    lr = group.lr_dtype == DType::FLOAT64 ? *static_cast<const double*>(group.lr_ptr)
                                           : *static_cast<const float*>(group.lr_ptr);
+  }
+  return group.schedule < 0 ? lr : lr * schedule_factor(schedules[group.schedule], t);
 }
 
 // GradScaler's own reciprocal: in float64, then rounded to float32.

@@ -11,15 +11,18 @@ from .schedules import (
     exponential_warmup,
     linear_warmup,
 )
+from .super_gradients import SuperGradientsRecipe, from_super_gradients
 
 __all__ = [
     "SGD",
     "LargeMinibatch",
     "Schedule",
+    "SuperGradientsRecipe",
     "backends",
     "constant_warmup",
     "cosine_warmup",
     "exponential_warmup",
+    "from_super_gradients",
     "large_minibatch",
     "linear_warmup",
     "schedules",
