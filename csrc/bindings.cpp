@@ -1,8 +1,12 @@
 // Tensors in, pointers out: what Python sees of the native kernels.
-#include <pybind11/pybind11.h>
+#include <cstring>
 
 #include "cpu_plan.h"
+#include "emulated.h"
 #include "watch.h"
+#ifdef WITH_CUDA
+#include "cuda_plan.h"
+#endif
 
 namespace py = pybind11;
 using namespace fused_warmup;
@@ -13,11 +17,25 @@ std::vector<double> schedule_factors(const std::string& packed, const std::vecto
                                      const std::vector<int64_t>& steps) {
   std::vector<Segment> segments(packed.size() / sizeof(Segment));
   std::memcpy(segments.data(), packed.data(), segments.size() * sizeof(Segment));
-  const Schedule schedule{segments.data(), static_cast<int64_t>(segments.size()), values.data()};
+  const Schedule schedule{segments.data(), static_cast<int64_t>(segments.size()), values.data(),
+                          static_cast<int64_t>(values.size())};
   std::vector<double> factors;
   factors.reserve(steps.size());
   for (const int64_t t : steps) factors.push_back(schedule_factor(schedule, t));
   return factors;
+}
+
+// A plan class; all take the arguments of HostPlan after those of their own.
+template <typename Plan, typename... Own, typename... Names>
+py::class_<Plan, HostPlan> def_plan(py::module_& m, const char* class_name, Names... own_names) {
+  return py::class_<Plan, HostPlan>(m, class_name)
+      .def(py::init<Own..., const py::list&, const py::list&, const py::list&,
+                    const std::vector<int32_t>&, const py::list&, const std::vector<int32_t>&,
+                    const py::object&, const py::object&>(),
+           py::arg(own_names)..., py::arg("params"), py::arg("momentum_buffers"),
+           py::arg("first_steps"), py::arg("group_of"), py::arg("schedules"),
+           py::arg("schedule_of"), py::arg("t"), py::arg("lr"))
+      .def("launch", &Plan::launch, py::arg("advance"));
 }
 
 }  // namespace
@@ -39,12 +57,22 @@ PYBIND11_MODULE(_C, m) {
            py::arg("grad_scale"), py::arg("found_inf"), py::arg("write_grads"))
       .def_property_readonly("active", &HostPlan::active);
 
-  py::class_<CpuPlan, HostPlan>(m, "CpuPlan")
-      .def(py::init<const std::string&, const py::list&, const py::list&, const py::list&, const std::vector<int32_t>&,
-                    const py::list&, const std::vector<int32_t>&, const py::object&,
-                    const py::object&>(),
-           py::arg("capability"), py::arg("params"), py::arg("momentum_buffers"), py::arg("first_steps"),
-           py::arg("group_of"), py::arg("schedules"), py::arg("schedule_of"), py::arg("t"),
-           py::arg("lr"))
-      .def("launch", &CpuPlan::launch, py::arg("advance"));
+  def_plan<CpuPlan, const std::string&>(m, "CpuPlan", "capability");
+
+  def_plan<EmulatedPlan, int>(m, "EmulatedPlan", "resident_blocks")
+      .def("set_block_order", &EmulatedPlan::set_block_order, py::arg("order"))
+      .def_property_readonly("n_blocks", &EmulatedPlan::n_blocks)
+      .def_property_readonly("ticket", &EmulatedPlan::ticket);
+
+#ifdef WITH_CUDA
+  def_plan<CudaPlan>(m, "CudaPlan")
+      .def("update_captured", &CudaPlan::update_captured, py::arg("groups"))
+      .def_property_readonly("n_captured", &CudaPlan::n_captured);
+  m.def("cuda_unavailable_reason", &cuda::unavailable_reason,
+        "Empty if a CUDA device and a driver are there, else why not.");
+#else
+  m.def(
+      "cuda_unavailable_reason", [] { return FUSED_WARMUP_NO_CUDA_REASON; },
+      "Why this build has no CUDA kernel.");
+#endif
 }

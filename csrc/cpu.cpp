@@ -8,9 +8,9 @@
 namespace fused_warmup {
 namespace {
 
-constexpr int64_t OVERHEAD = 64;         // what starting a tensor costs, in elements
-constexpr int64_t GRAIN = 32 * 1024;     // less work than this is not worth another thread
-constexpr int64_t SPLIT_MULTIPLE = 64;   // threads never share a cache line of a tensor
+constexpr int64_t OVERHEAD = 64;        // what starting a tensor costs, in elements
+constexpr int64_t GRAIN = 32 * 1024;    // less work than this is not worth another thread
+constexpr int64_t SPLIT_MULTIPLE = 64;  // threads never share a cache line of a tensor
 
 }  // namespace
 
@@ -89,7 +89,7 @@ void CpuPlan::update_all(const std::vector<double>& lr) {
       if (begin >= end) continue;
       const size_t group = static_cast<size_t>(entry.group);
       update_(entry, groups_[group], step_, lr[group], is_first_step(entry.first_step, t), begin,
-             end);
+              end);
     }
   };
 

@@ -1,10 +1,12 @@
-// bfloat16 and float16 to float32 and back, on the host, in integer arithmetic that compilers
-// vectorise. Rounding is to nearest even; subnormals are exact even where the processor flushes
-// them (torch.set_flush_denormal).
+// bfloat16 and float16 to float32 and back, in integer arithmetic that compilers vectorise and that
+// gives the same bits on host and device. Rounding is to nearest even; subnormals are exact even
+// where the processor flushes them (torch.set_flush_denormal).
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+
+#include "schedule.h"
 
 namespace fused_warmup {
 
@@ -15,30 +17,30 @@ struct float16 {
   uint16_t bits;
 };
 
-static inline float float_from_bits(uint32_t bits) {
+FW_INLINE float float_from_bits(uint32_t bits) {
   float f;
   std::memcpy(&f, &bits, sizeof f);
   return f;
 }
 
-static inline uint32_t bits_of_float(float f) {
+FW_INLINE uint32_t bits_of_float(float f) {
   uint32_t bits;
   std::memcpy(&bits, &f, sizeof bits);
   return bits;
 }
 
-static inline float to_float(bfloat16 h) {
+FW_INLINE float to_float(bfloat16 h) {
   return float_from_bits(static_cast<uint32_t>(h.bits) << 16);
 }
 
-static inline void from_float(float f, bfloat16& out) {
+FW_INLINE void from_float(float f, bfloat16& out) {
   const uint32_t bits = bits_of_float(f);
   const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
   out.bits = static_cast<uint16_t>(is_nan ? 0x7fc0u : rounded);
 }
 
-static inline float to_float(float16 h) {
+FW_INLINE float to_float(float16 h) {
   const uint32_t sign = static_cast<uint32_t>(h.bits & 0x8000u) << 16;
   const uint32_t magnitude = h.bits & 0x7fffu;
   // A subnormal half is an integer times 2^-24; that product is a normal float32.
@@ -50,7 +52,7 @@ static inline float to_float(float16 h) {
   return float_from_bits(sign | (magnitude >= 0x7c00u ? non_finite : finite));
 }
 
-static inline void from_float(float f, float16& out) {
+FW_INLINE void from_float(float f, float16& out) {
   const uint32_t bits = bits_of_float(f);
   const uint32_t sign = (bits >> 16) & 0x8000u;
   const uint32_t magnitude = bits & 0x7fffffffu;

@@ -81,7 +81,7 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
   }
   for (size_t i = 0; i < segments_.size(); ++i) {
     schedules_.push_back({segments_[i].data(), static_cast<int64_t>(segments_[i].size()),
-                          values_[i].data()});
+                          values_[i].data(), static_cast<int64_t>(values_[i].size())});
   }
   groups_.resize(schedule_of_.size());
 }
@@ -152,8 +152,7 @@ bool HostPlan::read_parameter(size_t i, PyObject* grad) {
   if (group.momentum != 0 && group.dampening != 0 && entry.first_step == nullptr) return false;
 
   DLTensor view;
-  if (!view_tensor(grad, &view) || !same_device(view.device, device_) ||
-      !layouts_.match(i, view)) {
+  if (!view_tensor(grad, &view) || !same_device(view.device, device_) || !layouts_.match(i, view)) {
     return false;
   }
   const std::optional<DType> grad_dtype = dtype_of(view);
@@ -207,8 +206,7 @@ bool HostPlan::prepare(const py::list& groups, const py::object& grads,
     py::object own;  // keeps a gradient that Python sees for the first time
     PyObject* grad;
     if (grads.is_none()) {
-      own = py::reinterpret_steal<py::object>(
-          PyObject_GetAttr(parameter.tensor.ptr(), grad_name));
+      own = py::reinterpret_steal<py::object>(PyObject_GetAttr(parameter.tensor.ptr(), grad_name));
       grad = own.ptr();
       if (grad == nullptr) throw py::error_already_set();
     } else {

@@ -30,6 +30,8 @@ class HostPlan {
   const py::list& active() const { return active_; }
 
  protected:
+  bool read_groups(const py::list& groups);
+
   std::vector<TensorEntry> entries_;  // of active parameters, empty tensors left out
   std::vector<Group> groups_;
   std::vector<Schedule> schedules_;
@@ -44,7 +46,6 @@ class HostPlan {
     bool active;
   };
 
-  bool read_groups(const py::list& groups);
   bool read_scalars(const py::object& grad_scale, const py::object& found_inf);
   bool read_parameter(size_t i, PyObject* grad);
   bool momentum_buffers_stay();

@@ -34,7 +34,7 @@ struct Group {
   double lr;           // base rate, unless lr_ptr is set
   const void* lr_ptr;  // a tensor lr, read where the kernel runs
   DType lr_dtype;      // of that tensor
-  int32_t schedule;  // index, -1 for none
+  int32_t schedule;    // index, -1 for none
   double weight_decay;
   double momentum;
   double dampening;
@@ -74,7 +74,7 @@ FW_INLINE bool is_first_step(const int64_t* first_step, int64_t t) {
 
 template <typename opmath_t>
 FW_INLINE Hyper<opmath_t> make_hyper(const Group& group, double lr, bool first_step,
-                                                 float inv_scale) {
+                                     float inv_scale) {
   return {static_cast<opmath_t>(-lr), static_cast<opmath_t>(group.weight_decay),
           static_cast<opmath_t>(group.momentum),
           static_cast<opmath_t>(first_step ? 1.0 : 1.0 - group.dampening),

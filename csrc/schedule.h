@@ -47,6 +47,7 @@ struct Schedule {
   const Segment* segments;
   int64_t n_segments;
   const double* values;  // what TABLE segments point into
+  int64_t n_values;
 };
 
 FW_INLINE int64_t floor_div(int64_t n, int64_t d) {
@@ -55,11 +56,22 @@ FW_INLINE int64_t floor_div(int64_t n, int64_t d) {
 }
 
 // x^e as the schedule means it: an exponent of 1 is exact, and a negative base under a fractional
-// exponent counts as 0, so that a curve continued past its zero stays there instead of becoming NaN.
+// exponent counts as 0, so that a curve continued past its zero stays there instead of becoming
+// NaN.
 FW_INLINE double real_pow(double x, double e) {
   if (e == 1.0) return x;
   if (x < 0.0 && e != ::floor(e)) return 0.0;
   return ::pow(x, e);
+}
+
+// cos(pi * m * x). CUDA's cospi needs no range reduction in local memory, its cos does.
+FW_INLINE double cos_half_waves(double m, double x) {
+#ifdef __CUDA_ARCH__
+  return ::cospi(m * x);
+#else
+  constexpr double pi = 3.14159265358979323846;
+  return ::cos(pi * m * x);
+#endif
 }
 
 FW_INLINE double segment_factor(const Segment& s, const double* values, int64_t t) {
@@ -82,14 +94,13 @@ FW_INLINE double segment_factor(const Segment& s, const double* values, int64_t 
   double x = (static_cast<double>(n) + s.shift) / s.length;
   if (s.past_end == HOLD) x = x < 0.0 ? 0.0 : (x > 1.0 ? 1.0 : x);
 
-  constexpr double pi = 3.14159265358979323846;
   double f = 0.0;
   switch (s.kind) {
     case POLY:
       f = real_pow(1.0 - real_pow(x, s.k), s.p);
       break;
     case COS:
-      f = real_pow((1.0 + ::cos(pi * s.m * real_pow(x, s.k))) / 2.0, s.p);
+      f = real_pow((1.0 + cos_half_waves(s.m, real_pow(x, s.k))) / 2.0, s.p);
       break;
     case EXP:
       f = ::exp(s.p * x);

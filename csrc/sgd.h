@@ -42,7 +42,7 @@ struct Hyper {
 // `grad` comes back unscaled, as GradScaler.unscale_ would leave it.
 template <typename opmath_t, typename Options>
 FW_INLINE void sgd_update(opmath_t& param, opmath_t& grad, opmath_t& momentum_buffer,
-                                      const Hyper<opmath_t>& h, const Options& options) {
+                          const Hyper<opmath_t>& h, const Options& options) {
   if (options.unscale) grad = grad * h.inv_scale;
   opmath_t d = options.maximize ? -grad : grad;
   if (options.weight_decay) d = fmadd(h.weight_decay, param, d);

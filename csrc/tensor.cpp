@@ -24,10 +24,33 @@ const DLPackExchangeAPI* exchange_api() {
   return api;
 }
 
+namespace {
+
+// Whether torch wants the memory read with the opposite sign, which DLPack cannot say. Such a
+// tensor is a view of a complex one's imaginary parts, with gaps between them, so its strides
+// already keep it away from the kernels unless it has one element: the gradient of a learnable
+// phase, say.
+bool is_negated(PyObject* tensor) {
+  static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
+  const py::object answer =
+      py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(tensor, is_neg));
+  if (!answer) throw py::error_already_set();
+  return answer.ptr() == Py_True;
+}
+
+}  // namespace
+
 bool view_tensor(PyObject* object, DLTensor* view) {
-  if (exchange_api()->dltensor_from_py_object_no_sync(object, view) == 0) return true;
-  PyErr_Clear();
-  return false;
+  if (exchange_api()->dltensor_from_py_object_no_sync(object, view) != 0) {
+    PyErr_Clear();
+    return false;
+  }
+  // Wrappers around other tensors, and torch's own symbolic zeros, have no memory.
+  if (view->data == nullptr) return n_elements_of(*view) == 0;
+  for (int32_t i = 0; i < view->ndim; ++i) {
+    if (view->shape[i] != 1) return true;
+  }
+  return !is_negated(object);
 }
 
 void Layouts::push_back(const DLTensor& view) {

@@ -19,7 +19,7 @@ namespace py = pybind11;
 const DLPackExchangeAPI* exchange_api();
 
 // A borrowed look at a tensor, good until control returns to Python. False, and no Python error
-// set, where DLPack cannot describe the object (sparse, for one).
+// set, where DLPack cannot describe the object: sparse, a wrapper without memory, a negated view.
 bool view_tensor(PyObject* object, DLTensor* view);
 
 inline std::optional<DType> dtype_of(const DLTensor& view) {

@@ -1,0 +1,290 @@
+// The CUDA kernel and its launcher. The kernel's body is in cuda_kernel.h.
+#include <cuda_runtime.h>
+
+#include <cstring>
+#include <stdexcept>
+
+#include "cuda_launcher.h"
+
+namespace fused_warmup {
+namespace cuda {
+namespace {
+
+void check(cudaError_t error, const char* what) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // what was reported here must not be met again by somebody else
+  throw std::runtime_error(std::string(what) + " failed: " + cudaGetErrorName(error) + ", " +
+                           cudaGetErrorString(error));
+}
+
+template <typename DTypes>
+__global__ void __launch_bounds__(BLOCK_SIZE, DTypes::MIN_BLOCKS)
+    sgd_kernel(const __grid_constant__ LaunchArgs args) {
+  extern __shared__ double lr[];
+  if (is_skipped(args)) return;
+  const int64_t t = *args.step.t;
+  compute_rates(args, t, static_cast<int>(threadIdx.x), lr);
+  __syncthreads();
+  const int warp = static_cast<int>(blockIdx.x * WARPS_PER_BLOCK + threadIdx.x / WARP_SIZE);
+  update_share<DTypes>(args, t, warp, static_cast<int>(threadIdx.x % WARP_SIZE), lr);
+  __syncthreads();
+  // Every block has read t before it gets here, so the last to take a ticket may move it on.
+  // atomicInc wraps to 0 by itself, ready for the next launch.
+  if (threadIdx.x == 0 && atomicInc(args.ticket, gridDim.x - 1) == gridDim.x - 1) {
+    finish(args, t, lr);
+  }
+}
+
+using Kernel = void (*)(LaunchArgs);
+
+Kernel kernel_for(DTypes dtypes) {
+  switch (dtypes) {
+    case DTypes::FLOAT32:
+      return sgd_kernel<Uniform<float, float>>;
+    case DTypes::BFLOAT16:
+      return sgd_kernel<Uniform<bfloat16, bfloat16>>;
+    case DTypes::FLOAT16:
+      return sgd_kernel<Uniform<float16, float16>>;
+    case DTypes::MIXED:
+      break;
+  }
+  return sgd_kernel<Mixed>;
+}
+
+// The calling thread's current device, put back at the end of the scope.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device) {
+    check(cudaGetDevice(&before_), "cudaGetDevice");
+    if (before_ != device) check(cudaSetDevice(device), "cudaSetDevice");
+  }
+  ~DeviceGuard() { cudaSetDevice(before_); }
+
+ private:
+  int before_ = 0;
+};
+
+// While a stream is captured, calls such as cudaMalloc are refused to this thread unless it says
+// that it knows what it does: what runs in this scope is not part of the graph.
+class OutsideCapture {
+ public:
+  OutsideCapture() { check(cudaThreadExchangeStreamCaptureMode(&mode_), "capture mode"); }
+  ~OutsideCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
+// Device memory for one table. Freed without a look at errors: at exit the driver may be gone.
+class DeviceTable {
+ public:
+  DeviceTable() = default;
+  explicit DeviceTable(size_t size) : size_(size) {
+    check(cudaMalloc(reinterpret_cast<void**>(&data_), size), "cudaMalloc");
+  }
+  ~DeviceTable() { cudaFree(data_); }
+  DeviceTable(DeviceTable&& other) noexcept { swap(other); }
+  DeviceTable& operator=(DeviceTable&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  char* data() const { return data_; }
+  size_t size() const { return size_; }
+
+ private:
+  void swap(DeviceTable& other) {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+  }
+  char* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+// Page-locked buffers that uploads go through, in turn. A buffer is written again only after the
+// copy that reads it is done, so a copy is never waited for unless all of them are under way.
+class PinnedRing {
+ public:
+  ~PinnedRing() {
+    for (Slot& slot : slots_) {
+      cudaFreeHost(slot.data);
+      if (slot.copied != nullptr) cudaEventDestroy(slot.copied);
+    }
+  }
+  void upload(const char* from, char* to, size_t size, cudaStream_t stream) {
+    Slot& slot = slots_[next_++ % N_SLOTS];
+    if (slot.copied == nullptr) {
+      check(cudaEventCreateWithFlags(&slot.copied, cudaEventDisableTiming), "cudaEventCreate");
+    } else {
+      check(cudaEventSynchronize(slot.copied), "cudaEventSynchronize");
+    }
+    if (slot.size < size) {
+      cudaFreeHost(slot.data);
+      slot.data = nullptr;
+      check(cudaMallocHost(reinterpret_cast<void**>(&slot.data), size), "cudaMallocHost");
+      slot.size = size;
+    }
+    std::memcpy(slot.data, from, size);
+    check(cudaMemcpyAsync(to, slot.data, size, cudaMemcpyHostToDevice, stream), "cudaMemcpyAsync");
+    check(cudaEventRecord(slot.copied, stream), "cudaEventRecord");
+  }
+
+ private:
+  static constexpr int N_SLOTS = 4;
+  struct Slot {
+    char* data = nullptr;
+    size_t size = 0;
+    cudaEvent_t copied = nullptr;
+  };
+  Slot slots_[N_SLOTS];
+  size_t next_ = 0;
+};
+
+}  // namespace
+
+std::string unavailable_reason() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaSuccess && count > 0) return "";
+  cudaGetLastError();
+  return error == cudaSuccess ? "no CUDA device" : cudaGetErrorString(error);
+}
+
+struct Launcher::Impl {
+  struct Captured {
+    Tables tables;
+    DeviceTable device;
+  };
+
+  int device;
+  int resident_blocks[4] = {};  // of each kernel, in the order of DTypes
+  Tables tables;
+  DeviceTable table;
+  PinnedRing ring;
+  uint32_t* ticket = nullptr;
+  uint64_t built = ~uint64_t{0};
+  cudaStream_t last_stream = nullptr;
+  bool launched = false;
+  std::vector<Captured> captured;
+
+  explicit Impl(int device_index) : device(device_index) {
+    const DeviceGuard guard(device);
+    const OutsideCapture outside;
+    int multiprocessors = 0;
+    check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+          "cudaDeviceGetAttribute");
+    for (int i = 0; i < 4; ++i) {
+      int blocks = 0;
+      check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+                &blocks, kernel_for(static_cast<DTypes>(i)), BLOCK_SIZE, 0),
+            "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+      resident_blocks[i] = multiprocessors * blocks;
+    }
+    check(cudaMalloc(reinterpret_cast<void**>(&ticket), sizeof(uint32_t)), "cudaMalloc");
+    check(cudaMemset(ticket, 0, sizeof(uint32_t)), "cudaMemset");
+    check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  }
+  ~Impl() { cudaFree(ticket); }
+
+  // The tables of the step, brought up to date. Whether the device's copy is stale in its changing
+  // part; `whole` is set where all of it is.
+  bool refresh(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups,
+               const std::vector<Schedule>& schedules, uint64_t generation, bool* whole) {
+    const DTypes before = tables.dtypes();
+    if (built == generation) {
+      const bool stale = tables.update(entries, groups);
+      if (tables.dtypes() == before) return stale;
+    }
+    // Twice, because the number of blocks depends on the kernel, and the kernel on the tensors.
+    tables.build(entries, groups, schedules, 1);
+    tables.build(entries, groups, schedules, resident_blocks[static_cast<int>(tables.dtypes())]);
+    built = generation;
+    return *whole = true;
+  }
+
+  void launch_kernel(const Tables& of, char* base, const StepScalars& step, cudaStream_t stream) {
+    const LaunchArgs args = of.args(base, step, ticket);
+    const size_t shared = of.shared_bytes();
+    if (shared > 48 * 1024) {
+      throw std::runtime_error(
+          "the CUDA kernel holds the rates of at most 6144 parameter groups, this optimizer has " +
+          std::to_string(shared / sizeof(double)) + ": merge groups of equal options");
+    }
+    kernel_for(of.dtypes())<<<of.n_blocks(), BLOCK_SIZE, shared, stream>>>(args);
+    check(cudaGetLastError(), "the launch of sgd_kernel");
+  }
+
+  void launch_eagerly(bool stale, bool whole, const StepScalars& step, cudaStream_t stream) {
+    if (launched && stream != last_stream && stale) {
+      // The kernel before this one may still read the table on its own stream.
+      check(cudaStreamSynchronize(last_stream), "cudaStreamSynchronize");
+    }
+    if (whole && table.size() < tables.size()) {
+      if (launched) check(cudaStreamSynchronize(last_stream), "cudaStreamSynchronize");
+      table = DeviceTable(tables.size() * 2);
+    }
+    if (whole) tables.relocate(table.data());
+    if (stale) {
+      const size_t size = whole ? tables.size() : tables.changing_size();
+      ring.upload(tables.data(), table.data(), size, stream);
+    }
+    launch_kernel(tables, table.data(), step, stream);
+    last_stream = stream;
+    launched = true;
+  }
+
+  // A captured copy would read its host buffer again at each replay, so none is captured: the
+  // graph's launch gets a table of its own, filled here, outside the graph.
+  void launch_captured(const StepScalars& step, cudaStream_t stream) {
+    Captured own{tables, {}};
+    {
+      const OutsideCapture outside;
+      own.device = DeviceTable(own.tables.size());
+      own.tables.relocate(own.device.data());
+      cudaStream_t side = nullptr;
+      check(cudaStreamCreateWithFlags(&side, cudaStreamNonBlocking), "cudaStreamCreate");
+      const cudaError_t copied = cudaMemcpyAsync(own.device.data(), own.tables.data(),
+                                                 own.tables.size(), cudaMemcpyHostToDevice, side);
+      const cudaError_t done = cudaStreamSynchronize(side);
+      cudaStreamDestroy(side);
+      check(copied, "cudaMemcpyAsync");
+      check(done, "cudaStreamSynchronize");
+    }
+    launch_kernel(own.tables, own.device.data(), step, stream);
+    captured.push_back(std::move(own));
+  }
+};
+
+Launcher::Launcher(int device) : impl_(std::make_unique<Impl>(device)) {}
+Launcher::~Launcher() = default;
+
+void Launcher::launch(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups,
+                      const std::vector<Schedule>& schedules, const StepScalars& step,
+                      uint64_t generation, void* stream) {
+  const DeviceGuard guard(impl_->device);
+  const auto cuda_stream = static_cast<cudaStream_t>(stream);
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(cuda_stream, &status), "cudaStreamIsCapturing");
+  bool whole = false;
+  const bool stale = impl_->refresh(entries, groups, schedules, generation, &whole);
+  if (status == cudaStreamCaptureStatusNone) {
+    impl_->launch_eagerly(stale, whole, step, cuda_stream);
+  } else {
+    impl_->launch_captured(step, cuda_stream);
+    if (stale) impl_->built = ~uint64_t{0};  // the device's own table has missed this change
+  }
+}
+
+size_t Launcher::n_captured() const { return impl_->captured.size(); }
+
+void Launcher::update_captured(const std::vector<Group>& groups, void* stream) {
+  const DeviceGuard guard(impl_->device);
+  const auto cuda_stream = static_cast<cudaStream_t>(stream);
+  for (Impl::Captured& each : impl_->captured) {
+    if (!each.tables.update_groups(groups)) continue;
+    impl_->ring.upload(each.tables.data(), each.device.data(), each.tables.changing_size(),
+                       cuda_stream);
+  }
+}
+
+}  // namespace cuda
+}  // namespace fused_warmup

@@ -1,0 +1,86 @@
+#include "emulated.h"
+
+#include <algorithm>
+
+namespace fused_warmup {
+namespace {
+
+using namespace cuda;
+
+// atomicInc: wraps to 0 when it has reached `limit`.
+uint32_t increment(uint32_t* ticket, uint32_t limit) {
+  const uint32_t old = *ticket;
+  *ticket = old >= limit ? 0 : old + 1;
+  return old;
+}
+
+template <typename DTypes>
+void update_block(const LaunchArgs& args, int64_t t, int block, const double* lr) {
+  for (int thread = 0; thread < BLOCK_SIZE; ++thread) {
+    update_share<DTypes>(args, t, block * WARPS_PER_BLOCK + thread / WARP_SIZE, thread % WARP_SIZE,
+                         lr);
+  }
+}
+
+void update_block(DTypes dtypes, const LaunchArgs& args, int64_t t, int block, const double* lr) {
+  switch (dtypes) {
+    case DTypes::FLOAT32:
+      return update_block<Uniform<float, float>>(args, t, block, lr);
+    case DTypes::BFLOAT16:
+      return update_block<Uniform<bfloat16, bfloat16>>(args, t, block, lr);
+    case DTypes::FLOAT16:
+      return update_block<Uniform<float16, float16>>(args, t, block, lr);
+    case DTypes::MIXED:
+      return update_block<Mixed>(args, t, block, lr);
+  }
+}
+
+}  // namespace
+
+bool EmulatedPlan::launch(bool advance) {
+  if (built_ != generation_) {
+    tables_.build(entries_, groups_, schedules_, resident_blocks_);
+    built_ = generation_;
+  } else {
+    tables_.update(entries_, groups_);
+  }
+  step_.advance = advance;
+  tables_.relocate(tables_.data());
+  const LaunchArgs args = tables_.args(tables_.data(), step_, &ticket_);
+
+  std::vector<int> order;
+  for (const int block : order_) {
+    if (block < tables_.n_blocks()) order.push_back(block);
+  }
+  for (int block = 0; block < tables_.n_blocks(); ++block) {
+    if (std::find(order.begin(), order.end(), block) == order.end()) order.push_back(block);
+  }
+
+  struct Block {
+    bool skipped;
+    int64_t t;
+    std::vector<double> lr;
+  };
+  std::vector<Block> blocks(order.size());
+  for (const int block : order) {
+    Block& own = blocks[static_cast<size_t>(block)];
+    own.skipped = is_skipped(args);
+    own.t = *args.step.t;
+    own.lr.resize(groups_.size());
+    for (int thread = 0; thread < BLOCK_SIZE; ++thread) {
+      compute_rates(args, own.t, thread, own.lr.data());
+    }
+  }
+  bool applied = false;
+  const uint32_t limit = static_cast<uint32_t>(order.size()) - 1;
+  for (const int block : order) {
+    const Block& own = blocks[static_cast<size_t>(block)];
+    if (own.skipped) continue;
+    applied = true;
+    update_block(tables_.dtypes(), args, own.t, block, own.lr.data());
+    if (increment(args.ticket, limit) == limit) finish(args, own.t, own.lr.data());
+  }
+  return applied;
+}
+
+}  // namespace fused_warmup
