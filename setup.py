@@ -83,7 +83,7 @@ def find_dlpack() -> Path:
     raise SetupError(
         "dlpack.h of version 1.3 or later is needed to build fused_warmup, but "
         + ("; ".join(old) if old else "neither torch nor apache-tvm-ffi is installed")
-        + ": run `pip install 'apache-tvm-ffi>=0.1'`, or build with torch>=2.11 installed."
+        + ": run `pip install 'apache-tvm-ffi>=0.1.15'`, or build with torch>=2.11 installed."
     )
 
 
