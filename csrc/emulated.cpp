@@ -1,3 +1,5 @@
+// The device has fused multiply-adds; here the C library's stand in for them.
+#define FW_HAS_FMA
 #include "emulated.h"
 
 #include <algorithm>

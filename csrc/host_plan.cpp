@@ -148,7 +148,7 @@ bool HostPlan::read_scalars(const py::object& grad_scale, const py::object& foun
 bool HostPlan::read_parameter(size_t i, PyObject* grad) {
   TensorEntry& entry = parameters_[i].entry;
   const Group& group = groups_[static_cast<size_t>(entry.group)];
-  if (group.momentum != 0 && entry.momentum_buffer == nullptr) return false;
+  if (group.momentum != 0 && parameters_[i].momentum_buffer.is_none()) return false;
   if (group.momentum != 0 && group.dampening != 0 && entry.first_step == nullptr) return false;
 
   DLTensor view;

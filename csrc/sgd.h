@@ -9,10 +9,14 @@
 
 namespace fused_warmup {
 
+#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define FW_HAS_FMA
+#endif
+
 // a * b + c, rounded once wherever torch's own kernels round once. Baseline x86-64 has no such
 // instruction; torch's kernels for it round twice, and so does this.
 FW_INLINE float fmadd(float a, float b, float c) {
-#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#ifdef FW_HAS_FMA
   return ::fmaf(a, b, c);
 #else
   return a * b + c;
@@ -20,7 +24,7 @@ FW_INLINE float fmadd(float a, float b, float c) {
 }
 
 FW_INLINE double fmadd(double a, double b, double c) {
-#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#ifdef FW_HAS_FMA
   return ::fma(a, b, c);
 #else
   return a * b + c;
