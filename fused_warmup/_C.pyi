@@ -7,12 +7,11 @@ def schedule_factors(
     segments: bytes, values: Sequence[float], steps: Sequence[int]
 ) -> list[float]: ...
 def cpu_capabilities() -> list[str]: ...
+def cuda_unavailable_reason() -> str: ...
 
 class Watch:
     def __init__(self, state: Mapping[Any, Any], groups: Sequence[Mapping[str, Any]]) -> None: ...
-    def unchanged(
-        self, state: Mapping[Any, Any], groups: Sequence[Mapping[str, Any]]
-    ) -> bool: ...
+    def unchanged(self, state: Mapping[Any, Any], groups: Sequence[Mapping[str, Any]]) -> bool: ...
 
 class HostPlan:
     @property
@@ -30,6 +29,7 @@ class CpuPlan(HostPlan):
     def __init__(
         self,
         capability: str,
+        *,
         params: Sequence[Tensor],
         momentum_buffers: Sequence[Tensor | None],
         first_steps: Sequence[Tensor | None],
@@ -39,4 +39,43 @@ class CpuPlan(HostPlan):
         t: Tensor,
         lr: Tensor,
     ) -> None: ...
+    def launch(self, advance: bool) -> bool: ...
+
+class EmulatedPlan(HostPlan):
+    def __init__(
+        self,
+        resident_blocks: int,
+        *,
+        params: Sequence[Tensor],
+        momentum_buffers: Sequence[Tensor | None],
+        first_steps: Sequence[Tensor | None],
+        group_of: Sequence[int],
+        schedules: Sequence[tuple[bytes, Sequence[float]]],
+        schedule_of: Sequence[int],
+        t: Tensor,
+        lr: Tensor,
+    ) -> None: ...
+    @property
+    def n_blocks(self) -> int: ...
+    @property
+    def ticket(self) -> int: ...
+    def set_block_order(self, order: Sequence[int]) -> None: ...
+    def launch(self, advance: bool) -> bool: ...
+
+class CudaPlan(HostPlan):  # where the build has CUDA
+    def __init__(
+        self,
+        *,
+        params: Sequence[Tensor],
+        momentum_buffers: Sequence[Tensor | None],
+        first_steps: Sequence[Tensor | None],
+        group_of: Sequence[int],
+        schedules: Sequence[tuple[bytes, Sequence[float]]],
+        schedule_of: Sequence[int],
+        t: Tensor,
+        lr: Tensor,
+    ) -> None: ...
+    @property
+    def n_captured(self) -> int: ...
+    def update_captured(self, groups: Sequence[Mapping[str, Any]]) -> bool: ...
     def launch(self, advance: bool) -> bool: ...

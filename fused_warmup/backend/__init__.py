@@ -82,6 +82,10 @@ def make_plan(name: str, **what: Any) -> Any:
         from .cpu import make_cpu_plan
 
         return make_cpu_plan(**what)
+    if name == "cuda":
+        from .cuda import make_cuda_plan
+
+        return make_cuda_plan(**what)
     from ..reference import ReferencePlan
 
     return ReferencePlan(**what)
@@ -102,4 +106,7 @@ def _probe(name: str) -> Backend:
         from .cpu import capability
 
         return Backend(name, True, f"native kernel for {capability()}")
+    if name == "cuda":
+        obstacle = native.cuda_unavailable_reason()
+        return Backend(name, not obstacle, obstacle or "native CUDA kernel")
     return Backend(name, False, "this build has no such kernel")
