@@ -93,8 +93,8 @@ def make_network() -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(256, 10),
     )
-    for layer in network[::2]:
-        if not isinstance(layer, nn.Flatten):
+    for layer in network:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
     return network
@@ -145,10 +145,12 @@ def train(run: Run, plan: Plan) -> Result:
 def train_all(runs: list[Run], plan: Plan) -> dict[Run, Result]:
     """Train on all cores, behind a progress bar."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # A container may be granted fewer cores than it sees, and each process takes half a GB.
+    workers = min(cores or 1, 8)
     spawn = multiprocessing.get_context("spawn")
     results = {}
     # One thread a process: so small a network gains more from trainings side by side.
-    with ProcessPoolExecutor(cores, spawn, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, spawn, torch.set_num_threads, (1,)) as pool:
         futures = {pool.submit(train, run, plan): run for run in runs}
         for future in tqdm(as_completed(futures), "training", len(futures), unit="run"):
             results[futures[future]] = future.result()
