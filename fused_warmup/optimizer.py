@@ -139,6 +139,7 @@ class SGD(Optimizer):
 
     def _reset_caches(self) -> None:
         self._plan: Plan | None = None
+        self._captured: list[Plan] = []
         self._counters = Counters()
         self._lr: dict[torch.device, Tensor] = {}
         self._stepped = False
@@ -166,7 +167,7 @@ class SGD(Optimizer):
         for p in added["params"]:
             if p.requires_grad:
                 self._ensure_state(p, added)
-        self._plan = None
+        self._forget_plan()
         self._refresh_lr()
 
     def _ensure_state(self, p: Tensor, group: Mapping[str, Any]) -> None:
@@ -282,6 +283,7 @@ class SGD(Optimizer):
     def _step_after_a_change(self, *step: Any) -> None:
         if self._plan is not None and self._plan.run_carefully(*step):
             return
+        self._forget_plan()
         self._complete_state()
         self._plan = Plan(self.state, self.param_groups, self._counters, self._lr, self.backend)
         if not self._plan.run_carefully(*step):
@@ -289,6 +291,29 @@ class SGD(Optimizer):
                 "a plan made for these parameters does not fit them: please report this with the "
                 "optimizer's repr() and the parameters' dtypes, shapes and strides"
             )
+
+    def _forget_plan(self) -> None:
+        # The tables that a captured launch reads belong to its plan.
+        if self._plan is not None and self._plan.is_captured:
+            self._captured.append(self._plan)
+        self._plan = None
+
+    def update_captured(self) -> None:
+        """Let steps recorded in CUDA graphs use the groups' present options at their next replay.
+
+        The step count, AMP's scalars, the schedule and a tensor lr are read on the device at each
+        replay. What is a plain number in a group (``lr``, ``momentum``, ``weight_decay``, ...) was
+        copied there at capture: after changing one, call this, on the stream of the replays. Which
+        schedule a group has cannot change in a captured step.
+
+        Raises:
+            TypeError: An option of the wrong type.
+            ValueError: One out of range.
+        """
+        for group in self.param_groups:
+            options.check(group)
+        for plan in (*self._captured, *([self._plan] if self._plan is not None else [])):
+            plan.update_captured(self.param_groups)
 
     # -- what the step did -----------------------------------------------------------------------
 
@@ -376,6 +401,6 @@ class SGD(Optimizer):
             for name, value in options.DEFAULTS.items():
                 group.setdefault(name, kept.get(name, value))
         super().__setstate__(state)
-        self._plan = None
+        self._forget_plan()
         self._complete_state()
         self._refresh_lr()

@@ -127,6 +127,17 @@ class Plan:
                 original.copy_(copy)
         return True
 
+    @property
+    def is_captured(self) -> bool:
+        """Whether a CUDA graph holds a launch of this plan, which must then outlive the graph."""
+        return any(getattr(part, "n_captured", 0) for part in self.parts)
+
+    def update_captured(self, groups: Groups) -> None:
+        """Give the groups' present options to launches that CUDA graphs hold."""
+        for (_, device, _), part in zip(self._places, self.parts, strict=True):
+            if getattr(part, "n_captured", 0):
+                part.update_captured([routing.plain_options(group, device) for group in groups])
+
     def _launch(self) -> None:
         # A step without any gradient is no step; one that has some counts on every device.
         if not any(part.active for part in self.parts):
