@@ -75,6 +75,19 @@ class OutsideCapture {
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
 };
 
+// Runs `enqueue` on a stream of its own and waits for it: other streams, one that is being captured
+// included, take no notice.
+template <typename Enqueue>
+void run_aside(Enqueue enqueue) {
+  cudaStream_t side = nullptr;
+  check(cudaStreamCreateWithFlags(&side, cudaStreamNonBlocking), "cudaStreamCreate");
+  const cudaError_t enqueued = enqueue(side);
+  const cudaError_t done = cudaStreamSynchronize(side);
+  cudaStreamDestroy(side);
+  check(enqueued, "an operation on a side stream");
+  check(done, "cudaStreamSynchronize");
+}
+
 // Device memory for one table. Freed without a look at errors: at exit the driver may be gone.
 class DeviceTable {
  public:
@@ -180,8 +193,8 @@ struct Launcher::Impl {
       resident_blocks[i] = multiprocessors * blocks;
     }
     check(cudaMalloc(reinterpret_cast<void**>(&ticket), sizeof(uint32_t)), "cudaMalloc");
-    check(cudaMemset(ticket, 0, sizeof(uint32_t)), "cudaMemset");
-    check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+    run_aside(
+        [this](cudaStream_t side) { return cudaMemsetAsync(ticket, 0, sizeof(uint32_t), side); });
   }
   ~Impl() { cudaFree(ticket); }
 
@@ -240,14 +253,10 @@ struct Launcher::Impl {
       const OutsideCapture outside;
       own.device = DeviceTable(own.tables.size());
       own.tables.relocate(own.device.data());
-      cudaStream_t side = nullptr;
-      check(cudaStreamCreateWithFlags(&side, cudaStreamNonBlocking), "cudaStreamCreate");
-      const cudaError_t copied = cudaMemcpyAsync(own.device.data(), own.tables.data(),
-                                                 own.tables.size(), cudaMemcpyHostToDevice, side);
-      const cudaError_t done = cudaStreamSynchronize(side);
-      cudaStreamDestroy(side);
-      check(copied, "cudaMemcpyAsync");
-      check(done, "cudaStreamSynchronize");
+      run_aside([&own](cudaStream_t side) {
+        return cudaMemcpyAsync(own.device.data(), own.tables.data(), own.tables.size(),
+                               cudaMemcpyHostToDevice, side);
+      });
     }
     launch_kernel(own.tables, own.device.data(), step, stream);
     captured.push_back(std::move(own));

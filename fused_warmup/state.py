@@ -87,6 +87,7 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any], *, stepp
 
     Raises:
         TypeError: The momentum's dtype or shape is not the parameter's any more.
+        RuntimeError: It would have to be allocated while a CUDA graph is captured.
     """
     entry = state[param]
     buffer = entry.get("momentum_buffer")
@@ -104,6 +105,12 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any], *, stepp
             )
         buffer = None
     if buffer is None:
+        if param.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                f"a parameter of shape {tuple(param.shape)} has no momentum_buffer yet and a CUDA "
+                "graph is being captured, every replay would zero it: take one step before the "
+                "capture, or set requires_grad before the optimizer is built"
+            )
         buffer = torch.zeros_like(param, memory_format=torch.preserve_format, requires_grad=False)
     if buffer.device != param.device:
         buffer = buffer.to(param.device)
