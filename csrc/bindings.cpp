@@ -25,10 +25,43 @@ std::vector<double> schedule_factors(const std::string& packed, const std::vecto
   return factors;
 }
 
+// Lets Python's garbage collector see through a class that holds Python objects, so that a cycle
+// (a parameter's hook that refers to the optimizer, say) does not keep a model alive for ever.
+// Class::for_each_object(f) calls f with a reference to each py::object it holds.
+template <typename Class>
+py::custom_type_setup collectable() {
+  return py::custom_type_setup([](PyHeapTypeObject* heap_type) {
+    const auto get = [](PyObject* self) -> Class* {
+      auto* instance = reinterpret_cast<py::detail::instance*>(self);
+      if (!instance->get_value_and_holder().holder_constructed()) return nullptr;
+      return py::cast<Class*>(py::handle(self));
+    };
+    static const auto object_of = get;
+    PyTypeObject* type = &heap_type->ht_type;
+    type->tp_flags |= Py_TPFLAGS_HAVE_GC;
+    type->tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+      Py_VISIT(Py_TYPE(self));
+      int stopped = 0;
+      if (Class* object = object_of(self)) {
+        object->for_each_object([&](py::object& each) {
+          if (stopped == 0 && each) stopped = visit(each.ptr(), arg);
+        });
+      }
+      return stopped;
+    };
+    type->tp_clear = [](PyObject* self) {
+      if (Class* object = object_of(self)) {
+        object->for_each_object([](py::object& each) { each = py::none(); });
+      }
+      return 0;
+    };
+  });
+}
+
 // A plan class; all take the arguments of HostPlan after those of their own.
 template <typename Plan, typename... Own, typename... Names>
 py::class_<Plan, HostPlan> def_plan(py::module_& m, const char* class_name, Names... own_names) {
-  return py::class_<Plan, HostPlan>(m, class_name)
+  return py::class_<Plan, HostPlan>(m, class_name, collectable<Plan>())
       .def(py::init<Own..., const py::list&, const py::list&, const py::list&,
                     const std::vector<int32_t>&, const py::list&, const std::vector<int32_t>&,
                     const py::object&, const py::object&>(),
@@ -48,11 +81,11 @@ PYBIND11_MODULE(_C, m) {
   m.def("cpu_capabilities", &cpu_capabilities,
         "Instruction sets that this build and this processor have, best last.");
 
-  py::class_<Watch>(m, "Watch")
+  py::class_<Watch>(m, "Watch", collectable<Watch>())
       .def(py::init<const py::dict&, const py::list&>(), py::arg("state"), py::arg("groups"))
       .def("unchanged", &Watch::unchanged, py::arg("state"), py::arg("groups"));
 
-  py::class_<HostPlan>(m, "HostPlan")
+  py::class_<HostPlan>(m, "HostPlan", collectable<HostPlan>())
       .def("prepare", &HostPlan::prepare, py::arg("groups"), py::arg("grads"),
            py::arg("grad_scale"), py::arg("found_inf"), py::arg("write_grads"))
       .def_property_readonly("active", &HostPlan::active);

@@ -48,7 +48,7 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
                    const py::list& first_steps, const std::vector<int32_t>& group_of,
                    const py::list& schedules, const std::vector<int32_t>& schedule_of,
                    const py::object& t, const py::object& lr)
-    : schedule_of_(schedule_of), t_(t), lr_(lr), first_steps_(first_steps) {
+    : schedule_of_(schedule_of), t_(t), lr_(lr), first_steps_(first_steps), active_(py::list()) {
   device_ = view_or_throw(t).device;
   for (size_t i = 0; i < params.size(); ++i) {
     DLTensor view = view_or_throw(params[i]);
@@ -185,10 +185,11 @@ bool HostPlan::momentum_buffers_stay() {
 
 void HostPlan::list_active() {
   ++generation_;
-  active_ = py::list();
+  py::list active;
   for (const Parameter& parameter : parameters_) {
-    if (parameter.active) active_.append(parameter.tensor);
+    if (parameter.active) active.append(parameter.tensor);
   }
+  active_ = active;
 }
 
 bool HostPlan::prepare(const py::list& groups, const py::object& grads,

@@ -27,7 +27,16 @@ class HostPlan {
                const py::object& found_inf, bool write_grads);
 
   // Parameters that the prepared launch updates.
-  const py::list& active() const { return active_; }
+  const py::object& active() const { return active_; }
+
+  template <typename Visit>
+  void for_each_object(Visit visit) {
+    for (Parameter& parameter : parameters_) {
+      visit(parameter.tensor);
+      visit(parameter.momentum_buffer);
+    }
+    for (py::object* each : {&t_, &lr_, &first_steps_, &active_}) visit(*each);
+  }
 
  protected:
   bool read_groups(const py::list& groups);
@@ -56,8 +65,7 @@ class HostPlan {
   std::vector<int32_t> schedule_of_;
   std::vector<std::vector<Segment>> segments_;
   std::vector<std::vector<double>> values_;
-  py::object t_, lr_;
-  py::list first_steps_, active_;
+  py::object t_, lr_, first_steps_, active_;
   size_t next_buffer_ = 0;
   bool dirty_ = true;  // a pass broke off, so the active flags and the list of them may disagree
 };

@@ -16,6 +16,11 @@ class Watch {
   Watch(const py::dict& state, const py::list& groups);
   bool unchanged(const py::dict& state, const py::list& groups) const;
 
+  template <typename Visit>
+  void for_each_object(Visit visit) {
+    for (py::object& each : refs_) visit(each);
+  }
+
  private:
   std::vector<py::object> refs_;  // may hold nulls: a key that was absent
 };
