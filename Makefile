@@ -11,7 +11,7 @@ TORCH ?= torch==2.13.0
 TRITON ?= triton==3.6.0
 EXTRAS ?= test dev docs demo
 DEMO ?= examples/demo.py
-SANITIZE_TESTS ?= $(wildcard tests/test_native*.py tests/test_cpu*.py)
+SANITIZE_TESTS ?= $(wildcard tests/test_native*.py tests/test_cpu*.py tests/test_cuda_kernel.py)
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
