@@ -86,6 +86,15 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
   groups_.resize(schedule_of_.size());
 }
 
+bool HostPlan::in_range(const Group& group) const {
+  const auto good = [](double value) { return std::isfinite(value) && value >= 0; };
+  // A rate on a GPU is not read here: that would wait for the device.
+  const bool readable = group.lr_ptr == nullptr || device_.device_type == kDLCPU;
+  return (!readable || good(base_lr(group))) && good(group.weight_decay) && good(group.momentum) &&
+         std::isfinite(group.dampening) &&
+         (group.nesterov == 0 || (group.momentum > 0 && group.dampening == 0));
+}
+
 bool HostPlan::read_groups(const py::list& groups) {
   static PyObject* const lr = name("lr");
   static PyObject* const weight_decay = name("weight_decay");
@@ -111,14 +120,12 @@ bool HostPlan::read_groups(const py::list& groups) {
       if (n_elements_of(view) != 1) return false;
       group.lr_ptr = data_of(view);
       group.lr_dtype = *dtype;
-    } else if (!std::isfinite(group.lr) || group.lr < 0) {
-      return false;
     }
     if (!read_number(dict, weight_decay, &group.weight_decay) ||
         !read_number(dict, momentum, &group.momentum) ||
         !read_number(dict, dampening, &group.dampening) ||
         !read_flag(dict, nesterov, &group.nesterov) ||
-        !read_flag(dict, maximize, &group.maximize)) {
+        !read_flag(dict, maximize, &group.maximize) || !in_range(group)) {
       return false;
     }
   }
@@ -166,21 +173,12 @@ bool HostPlan::read_parameter(size_t i, PyObject* grad) {
     return false;
   }
   entry.param = data_of(view);
-  return true;
-}
 
-// A momentum buffer is ours: loaders put another tensor into the state, which Watch sees. What
-// swaps the memory under the tensors (`.data =`, as some offloaders do) swaps it under all of
-// them, so looking at one a step, in turn, is enough to notice.
-bool HostPlan::momentum_buffers_stay() {
-  for (size_t tried = 0; tried < parameters_.size(); ++tried) {
-    const Parameter& parameter = parameters_[next_buffer_++ % parameters_.size()];
-    if (parameter.momentum_buffer.is_none()) continue;
-    DLTensor view;
-    return view_tensor(parameter.momentum_buffer.ptr(), &view) &&
-           data_of(view) == parameter.entry.momentum_buffer;
-  }
-  return true;
+  // So may the momentum's, of all parameters or of a few, as an offloader pleases. What replaces
+  // the tensor itself changes the state, which Watch sees.
+  if (group.momentum == 0) return true;
+  return view_tensor(parameters_[i].momentum_buffer.ptr(), &view) &&
+         data_of(view) == entry.momentum_buffer;
 }
 
 void HostPlan::list_active() {
@@ -197,7 +195,6 @@ bool HostPlan::prepare(const py::list& groups, const py::object& grads,
                        bool write_grads) {
   static PyObject* const grad_name = name("grad");
   if (!read_groups(groups) || !read_scalars(grad_scale, found_inf)) return false;
-  if (!momentum_buffers_stay()) return false;
   step_.write_grads = write_grads;
 
   entries_.clear();

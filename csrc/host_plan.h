@@ -55,9 +55,9 @@ class HostPlan {
     bool active;
   };
 
+  bool in_range(const Group& group) const;
   bool read_scalars(const py::object& grad_scale, const py::object& found_inf);
   bool read_parameter(size_t i, PyObject* grad);
-  bool momentum_buffers_stay();
   void list_active();
 
   std::vector<Parameter> parameters_;
@@ -66,7 +66,6 @@ class HostPlan {
   std::vector<std::vector<Segment>> segments_;
   std::vector<std::vector<double>> values_;
   py::object t_, lr_, first_steps_, active_;
-  size_t next_buffer_ = 0;
   bool dirty_ = true;  // a pass broke off, so the active flags and the list of them may disagree
 };
 

@@ -53,13 +53,15 @@ struct StepScalars {
   bool advance;             // last launch of the step on this device: t moves on
 };
 
+FW_INLINE double base_lr(const Group& group) {
+  if (group.lr_ptr == nullptr) return group.lr;
+  return group.lr_dtype == DType::FLOAT64 ? *static_cast<const double*>(group.lr_ptr)
+                                          : *static_cast<const float*>(group.lr_ptr);
+}
+
 // The rate of a group at step t.
 FW_INLINE double learning_rate(const Group& group, const Schedule* schedules, int64_t t) {
-  double lr = group.lr;
-  if (group.lr_ptr != nullptr) {
-    lr = group.lr_dtype == DType::FLOAT64 ? *static_cast<const double*>(group.lr_ptr)
-                                          : *static_cast<const float*>(group.lr_ptr);
-  }
+  const double lr = base_lr(group);
   return group.schedule < 0 ? lr : lr * schedule_factor(schedules[group.schedule], t);
 }
 
