@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from .native import load_native
+from .triton_probe import probe_triton, triton_device_types
 
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 
@@ -34,7 +35,6 @@ class Backend:
     error: Exception | None = None
 
 
-@cache
 def backends() -> dict[str, Backend]:
     """Return every backend by name, with its state on this machine and the reason for it.
 
@@ -58,7 +58,7 @@ def require(name: str) -> Backend:
             f"backend={name!r} is unknown, it must be one of {', '.join(map(repr, BACKENDS))}: "
             "pass one of these, or None to let each parameter's device decide"
         )
-    backend = backends()[name]
+    backend = _probe(name)
     if not backend.available:
         raise RuntimeError(
             f"backend={name!r} cannot run here, {backend.reason}: "
@@ -71,7 +71,7 @@ def default_backend(device_type: str) -> str:
     """Return the backend that serves a device type when none is asked for."""
     candidates = {"cpu": ("cpu",), "cuda": ("cuda", "triton"), "xpu": ("triton",)}
     for name in candidates.get(device_type, ()):
-        if backends()[name].available:
+        if _probe(name).available and device_type in (device_types(name) or (device_type,)):
             return name
     return "reference"
 
@@ -86,6 +86,10 @@ def make_plan(name: str, **what: Any) -> Any:
         from .cuda import make_cuda_plan
 
         return make_cuda_plan(**what)
+    if name == "triton":
+        from .triton import TritonPlan
+
+        return TritonPlan(**what)
     from ..reference import ReferencePlan
 
     return ReferencePlan(**what)
@@ -93,12 +97,18 @@ def make_plan(name: str, **what: Any) -> Any:
 
 def device_types(name: str) -> tuple[str, ...] | None:
     """Return the device types that a backend serves; None: all of them."""
-    return {"cpu": ("cpu",), "cuda": ("cuda",), "triton": ("cuda", "xpu"), "reference": None}[name]
+    if name == "triton":
+        return triton_device_types()
+    return {"cpu": ("cpu",), "cuda": ("cuda",), "reference": None}[name]
 
 
+@cache
 def _probe(name: str) -> Backend:
     if name == "reference":
         return Backend(name, True, f"plain PyTorch {torch.__version__}, any device")
+    if name == "triton":
+        obstacle, found, error = probe_triton()
+        return Backend(name, not obstacle, obstacle or found, error)
     native, error = load_native()
     if native is None:
         return Backend(name, False, f"the native extension did not load ({error})", error)
@@ -106,7 +116,5 @@ def _probe(name: str) -> Backend:
         from .cpu import capability
 
         return Backend(name, True, f"native kernel for {capability()}")
-    if name == "cuda":
-        obstacle = native.cuda_unavailable_reason()
-        return Backend(name, not obstacle, obstacle or "native CUDA kernel")
-    return Backend(name, False, "this build has no such kernel")
+    obstacle = native.cuda_unavailable_reason()
+    return Backend(name, not obstacle, obstacle or "native CUDA kernel")

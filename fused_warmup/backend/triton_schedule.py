@@ -1,0 +1,107 @@
+"""The learning rate on the device: ``csrc/schedule.h`` in Triton.
+
+Closed form in float64 from the int64 step. A word is 8 bytes; tables hold float64 by its bits.
+"""
+
+import triton
+import triton.language as tl
+
+SEGMENT_WORDS = tl.constexpr(16)  # as Schedule.pack() writes them
+KIND, PAST_END, START, ORIGIN, STAIR, PERIOD, TABLE_OFFSET, TABLE_SIZE = map(tl.constexpr, range(8))
+SHIFT, LENGTH, A, B, P, K, M, LOG_CYCLE_GAIN = map(tl.constexpr, range(8, 16))
+
+POLY, COS, EXP, POW, TABLE = map(tl.constexpr, range(5))
+HOLD = tl.constexpr(0)
+PI = tl.constexpr(3.14159265358979323846)
+
+
+@triton.jit
+def load_double(word):
+    """Return the float64 that a word holds."""
+    return tl.load(word).to(tl.float64, bitcast=True)
+
+
+@triton.jit
+def floor_div(n, d):
+    """Divide and round down; Triton's own ``//`` truncates, as C's does."""
+    return n // d - (n % d < 0).to(tl.int64)
+
+
+@triton.jit
+def real_pow(x, e):
+    """Return ``x ** e``: exact for an exponent of 1, and 0 where it would be complex.
+
+    By exp and log, which every target has; a double's pow is a library call under another name on
+    each. At 0 and 1, a curve's ends, they are exact.
+    """
+    power = x
+    if e != 1.0:
+        magnitude = tl.exp(e * tl.log(tl.abs(x)))
+        odd = tl.floor(e * 0.5) * 2.0 != e
+        below_zero = tl.where(e == tl.floor(e), tl.where(odd, -magnitude, magnitude), 0.0)
+        power = tl.where(e == 0.0, 1.0, tl.where(x < 0.0, below_zero, magnitude))
+    return power
+
+
+@triton.jit
+def segment_factor(segment, schedules, t):
+    """Return a segment's value at step ``t``; its table is among ``schedules``."""
+    kind = tl.load(segment + KIND)
+    n = t - tl.load(segment + ORIGIN)
+    period = tl.load(segment + PERIOD)
+    stair = tl.load(segment + STAIR)
+    cycle = tl.full((), 0, tl.int64)
+    if period > 0:
+        cycle = floor_div(n, period)
+        n -= cycle * period
+    if stair > 1:
+        n = floor_div(n, stair) * stair
+    gain = tl.full((), 1.0, tl.float64)
+    log_cycle_gain = load_double(segment + LOG_CYCLE_GAIN)
+    if log_cycle_gain != 0.0:
+        gain = tl.exp(log_cycle_gain * cycle.to(tl.float64))
+    b = load_double(segment + B)
+
+    if kind == TABLE:
+        i = tl.minimum(tl.maximum(n, 0), tl.load(segment + TABLE_SIZE) - 1)
+        f = load_double(schedules + tl.load(segment + TABLE_OFFSET) + i)
+        factor = b + (f - b) * gain
+    else:
+        x = (n.to(tl.float64) + load_double(segment + SHIFT)) / load_double(segment + LENGTH)
+        if tl.load(segment + PAST_END) == HOLD:
+            x = tl.where(x < 0.0, 0.0, tl.where(x > 1.0, 1.0, x))
+        p = load_double(segment + P)
+        if kind == EXP:
+            f = tl.exp(p * x)
+        else:
+            # Each of the others is a power of something.
+            base = 1.0 + x
+            exponent = -p
+            if kind != POW:
+                y = real_pow(x, load_double(segment + K))
+                base = 1.0 - y
+                exponent = p
+                if kind == COS:
+                    base = (1.0 + tl.cos(PI * load_double(segment + M) * y)) / 2.0
+            f = real_pow(base, exponent)
+        factor = b + (load_double(segment + A) - b) * gain * f
+    return factor
+
+
+@triton.jit
+def schedule_factor(segments, n_segments, schedules, t):
+    """Return the factor at step ``t``; 1 without segments.
+
+    Loops are ``while`` loops here: Triton 3.6's interpreter has no ``range`` under numpy >= 2.4
+    (triton-lang/triton#9171).
+    """
+    factor = tl.full((), 1.0, tl.float64)
+    if n_segments > 0:
+        ruling = tl.full((), 0, tl.int64)
+        following = tl.full((), 1, tl.int64)
+        while following < n_segments:
+            if tl.load(segments + following * SEGMENT_WORDS + START) <= t:
+                ruling = following
+            following += 1
+        factor = segment_factor(segments + ruling * SEGMENT_WORDS, schedules, t)
+    return factor

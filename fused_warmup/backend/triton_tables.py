@@ -1,0 +1,164 @@
+"""The tables of `triton_kernel.py`: what they hold, and how it gets to the device.
+
+They consist of words of 8 bytes, float64 by its bits.
+"""
+
+import struct
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..schedules import Schedule
+
+UNIT = 16
+"""Elements in which a tensor's row counts what allows wide accesses."""
+
+ROW = struct.Struct("=dqqqqdddqq")
+SEGMENT_WORDS, SEGMENT_TABLE_OFFSET = 16, 6
+
+
+def words_of(data: "bytes | array[int]") -> Tensor:
+    """Return the words as a tensor; a single 0 where there are none, as no kernel takes nothing."""
+    return torch.frombuffer(bytearray(data) or bytearray(8), dtype=torch.int64)
+
+
+def group_row(
+    lr: float | tuple[int, bool], schedule_at: tuple[int, int], options: Sequence[float]
+) -> bytes:
+    """Return the row of one group.
+
+    Args:
+        lr: The base rate, or a tensor's address and whether it is float64.
+        schedule_at: Offset and number of its segments, see `schedule_words`.
+        options: Weight decay, momentum, dampening, nesterov, maximize.
+    """
+    rate, at, is_double = (0.0, *lr) if isinstance(lr, tuple) else (lr, 0, False)
+    return ROW.pack(rate, at, is_double, *schedule_at, *options)
+
+
+def tensor_row(
+    param_at: int,
+    grad_at: int,
+    buffer_at: int,
+    mark_at: int,
+    n_elements: int,
+    group: int,
+    pair: int,
+) -> tuple[int, ...]:
+    """Return the row of one tensor, from its addresses (0 for a missing one)."""
+    aligned = all(at % 16 == 0 for at in (param_at, grad_at, buffer_at))
+    units = n_elements // UNIT if aligned else 0
+    return param_at, grad_at, buffer_at, mark_at, n_elements, units, group, pair
+
+
+def chunk_words(sizes: Sequence[int], block: int) -> tuple[Tensor, int]:
+    """Return a word for each chunk of ``block`` elements, and their number.
+
+    A word is (row of the tensor) * 2**32 + (number of the chunk in it).
+    """
+    counts = torch.tensor([-(-size // block) for size in sizes], dtype=torch.int64)
+    tensor = torch.repeat_interleave(torch.arange(len(sizes)), counts)
+    before = counts.cumsum(0) - counts
+    words = (tensor << 32) + torch.arange(tensor.numel()) - before[tensor]
+    return (words if words.numel() else torch.zeros(1, dtype=torch.int64)), words.numel()
+
+
+def schedule_words(
+    schedules: Sequence[Schedule], schedule_of: Sequence[int]
+) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Return all segments followed by all tables, and each group's offset and number of segments.
+
+    A segment's table offset, which `Schedule.pack` counts from its schedule's first value, is
+    counted from the first word here.
+    """
+    packed = [schedule.pack() for schedule in schedules]
+    values_at = sum(len(records) for records, _ in packed) // 8
+    words: array[int] = array("q")
+    values: list[float] = []
+    places = []
+    for records, table in packed:
+        segments = array("q", records)
+        places.append((len(words), len(segments) // SEGMENT_WORDS))
+        for i in range(SEGMENT_TABLE_OFFSET, len(segments), SEGMENT_WORDS):
+            segments[i] += values_at + len(values)
+        words += segments
+        values += table
+    words.frombytes(array("d", values).tobytes())
+    return words_of(words), [places[i] if i >= 0 else (0, 0) for i in schedule_of]
+
+
+class DeviceTable:
+    """int64 words on a device.
+
+    An upload goes through pinned memory and waits for nothing: torch's allocator hands a pinned
+    block out again only after the event of the copy that read it.
+
+    A graph capture differs, since its launches run later, again and again. A table that a captured
+    launch reads is never rewritten: the next upload goes into memory of its own. A copy that is
+    captured reads its pinned block again at each replay, so such a block serves that one copy; it
+    is allocated beforehand, as not every torch can do so during a capture.
+
+    Args:
+        device: Where the table is.
+        kept: A list that outlives every graph; what captured launches read is added to it.
+    """
+
+    def __init__(self, device: torch.device, kept: list[Tensor]) -> None:
+        self._device = device
+        self._kept = kept
+        self._words = self._table = torch.empty(0, dtype=torch.int64)
+        self._table_is_captured = False
+        self._spare: Tensor | None = None
+
+    def holding(self, words: Tensor, capturing: bool) -> Tensor:
+        """Return a tensor on the device that holds ``words`` once the stream gets there.
+
+        Args:
+            words: int64 on the CPU, at least one word; never changed after it came here.
+            capturing: Whether the current stream is capturing a graph.
+
+        Raises:
+            RuntimeError: A capture needs pinned memory that cannot be allocated during it.
+        """
+        if capturing:
+            if words is not self._words:
+                return self._captured_copy(words)
+            if not self._table_is_captured:
+                self._table_is_captured = True
+                self._kept.append(self._table)
+            return self._table
+        if words is not self._words:
+            self._upload(words)
+        if self._spare is None:
+            self._spare = self._staging(words)
+        return self._table
+
+    def _upload(self, words: Tensor) -> None:
+        if self._table_is_captured or self._table.numel() != words.numel():
+            self._table = torch.empty_like(words, device=self._device)
+            self._table_is_captured = False
+            self._spare = None  # the next one is of this size
+        self._table.copy_(self._staging(words).copy_(words), non_blocking=True)
+        self._words = words
+
+    def _captured_copy(self, words: Tensor) -> Tensor:
+        staging, self._spare = self._spare, None
+        if staging is None or staging.numel() != words.numel():
+            try:
+                staging = self._staging(words)
+            except RuntimeError as error:
+                raise RuntimeError(
+                    f"a capture needs pinned memory for {words.numel()} addresses and numbers that "
+                    "are new in it, which this torch cannot allocate then: run one step with the "
+                    "same parameters before each capture, and capture one step a graph"
+                ) from error
+        table = torch.empty_like(words, device=self._device)
+        table.copy_(staging.copy_(words), non_blocking=True)
+        self._kept += [staging, table]
+        return table
+
+    def _staging(self, words: Tensor) -> Tensor:
+        return torch.empty_like(words, pin_memory=self._device.type != "cpu")
