@@ -26,6 +26,7 @@ from .state import (
     check_loadable,
     ensure_state,
     home,
+    settled,
     with_plain_steps,
     without_live_counters,
 )
@@ -90,6 +91,8 @@ class SGD(Optimizer):
 
     grad_scale: Tensor | None
     found_inf: Tensor | None
+    # What GradScaler asks; on the class too, for objects that unpickling makes without __init__.
+    _step_supports_amp_scaling = True
 
     def __init__(
         self,
@@ -120,7 +123,7 @@ class SGD(Optimizer):
                 "differentiated; pass backend=None or backend='reference'"
             )
         self.backend = backend
-        self._unscale = unscale
+        self._step_supports_amp_scaling = unscale
         self._reset_caches()
         defaults = {
             "lr": lr,
@@ -142,7 +145,6 @@ class SGD(Optimizer):
         self._captured: list[Plan] = []
         self._counters = Counters()
         self._lr: dict[torch.device, Tensor] = {}
-        self._stepped = False
 
     # -- groups and state ------------------------------------------------------------------------
 
@@ -171,7 +173,7 @@ class SGD(Optimizer):
         self._refresh_lr()
 
     def _ensure_state(self, p: Tensor, group: Mapping[str, Any]) -> None:
-        ensure_state(self.state, p, group, stepped=self._stepped)
+        ensure_state(self.state, p, group)
         if "step" not in self.state[p]:
             self.state[p]["step"] = self._counters.of(home(p))
 
@@ -230,7 +232,7 @@ class SGD(Optimizer):
             or torch_optimizer._global_optimizer_post_hooks
             or profiler_enabled()
         ):
-            return self._step_with_hooks(closure)
+            return self._step_with_hooks(*(() if closure is None else (closure,)))
         return self._step(closure)
 
     step.hooked = True  # type: ignore[attr-defined]
@@ -278,7 +280,6 @@ class SGD(Optimizer):
         step = (self.state, self.param_groups, grad_scale, found_inf, True)
         if self._plan is None or not self._plan.run(*step):
             self._step_after_a_change(*step)
-        self._stepped = True
 
     def _step_after_a_change(self, *step: Any) -> None:
         if self._plan is not None and self._plan.run_carefully(*step):
@@ -333,7 +334,12 @@ class SGD(Optimizer):
                 f"steps_applied={value!r} must be an int of at least 0: pass the number of updates "
                 "that were applied before"
             )
+        if not self._counters.by_device:
+            self._counters.of(home(self.param_groups[0]["params"][0]))
         self._counters.set(value)
+        for entry in self.state.values():
+            if "first_step" in entry:
+                entry["first_step"].copy_(settled(entry["first_step"]))
         self._refresh_lr()
 
     def lr_tensor(self) -> Tensor:
@@ -356,13 +362,6 @@ class SGD(Optimizer):
         """
         return self.lr_tensor().tolist()
 
-    # -- AMP -------------------------------------------------------------------------------------
-
-    @property
-    def _step_supports_amp_scaling(self) -> bool:
-        # On the class, so that neither pickling nor a deepcopy loses it.
-        return self._unscale
-
     # -- saving and loading ----------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -377,29 +376,30 @@ class SGD(Optimizer):
         `steps_applied` to say where the schedule goes on.
 
         Raises:
-            ValueError: The groups or shapes are not this optimizer's, or the step counts disagree.
-                Nothing has changed then.
+            TypeError: An option of the wrong type.
+            ValueError: The groups or shapes are not this optimizer's, an option is out of range, or
+                the step counts disagree. Nothing has changed in either case.
         """
         super().load_state_dict(with_plain_steps(state_dict))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "backend": self.backend, "_unscale": self._unscale}
+        own = ("backend", "_step_supports_amp_scaling")
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Called by pickle and deepcopy on a bare object, and by load_state_dict on a live one.
         own_state, own_groups = self.__dict__.get("state"), self.__dict__.get("param_groups")
         groups = state["param_groups"]
-        everything = [p for group in groups for p in group["params"]]
-        if own_state is None:
-            self.backend, self._unscale = None, True
-            self._reset_caches()
-        else:
-            check_loadable(state["state"], everything)
-            adopt(state["state"], own_state, everything)
         for i, group in enumerate(groups):
             kept = own_groups[i] if own_groups is not None else {}
             for name, value in options.DEFAULTS.items():
                 group.setdefault(name, kept.get(name, value))
+        if own_state is None:
+            self.backend = None
+            self._reset_caches()
+        else:
+            check_loadable(state["state"], groups)
+            adopt(state["state"], own_state, groups)
         super().__setstate__(state)
         self._forget_plan()
         self._complete_state()

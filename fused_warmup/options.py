@@ -35,7 +35,7 @@ def check(group: Mapping[str, Any]) -> None:
             )
         if not lr.is_floating_point():
             raise TypeError(f"Tensor lr must be of a floating dtype, got {lr.dtype}: cast it")
-    else:
+    if not isinstance(lr, Tensor) or _is_on_the_host(lr):
         _check_number("learning rate", lr, "a schedule may still bring the rate to 0")
     _check_number("momentum value", group["momentum"], "0 turns momentum off")
     _check_number("weight_decay value", group["weight_decay"], "0 turns weight decay off")
@@ -48,9 +48,14 @@ def check(group: Mapping[str, Any]) -> None:
         )
 
 
+def _is_on_the_host(tensor: Tensor) -> bool:
+    # Elsewhere, reading it would wait for a device or, in a wrapper around a tensor, fail.
+    return tensor.device.type == "cpu" and type(tensor) in (Tensor, torch.nn.Parameter)
+
+
 def _check_number(what: str, value: Any, remedy: str, *, negative: bool = False) -> None:
     try:
-        number = float(value)
+        number = float(value.detach() if isinstance(value, Tensor) else value)
     except (TypeError, ValueError):
         raise TypeError(
             f"Invalid {what}: {value!r}, it must be a number: pass a float ({remedy})"
@@ -67,14 +72,16 @@ def plain_schedule(schedule: Schedule | Mapping[str, Any] | None) -> dict[str, A
         TypeError: It is no schedule.
         ValueError: Plain data that make no schedule.
     """
-    if schedule is None or type(schedule) is dict:
-        return schedule
+    if schedule is None:
+        return None
     if not isinstance(schedule, (Schedule, Mapping)):
         raise TypeError(
             f"schedule={schedule!r} is a {type(schedule).__name__}, it must be a Schedule or None: "
             "build one with fused_warmup.schedules, or sample a function with from_callable"
         )
-    return Schedule.from_dict(schedule).to_dict()
+    checked = Schedule.from_dict(schedule)
+    # A dict stays the same object: what was built from it need not be built again.
+    return schedule if type(schedule) is dict else checked.to_dict()
 
 
 def rate(group: Mapping[str, Any], t: int) -> Tensor:
@@ -83,4 +90,4 @@ def rate(group: Mapping[str, Any], t: int) -> Tensor:
     lr = group["lr"]
     if isinstance(lr, Tensor):
         return lr.detach().reshape(()).to(torch.float64) * factor
-    return torch.tensor(float(lr) * factor, dtype=torch.float64)
+    return torch.tensor(float(lr) * factor, dtype=torch.float64, device="cpu")

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from . import backend as kernels
-from . import routing
+from . import options, routing
 from .backend.native import load_native
+from .reference import put_gradient
 from .schedules import Schedule
 from .state import Counters, State, home
 
@@ -42,6 +43,8 @@ class Plan:
         native, _ = load_native()
         self._backend = backend
         self._watch = (native.Watch if native else PythonWatch)(state, groups)
+        # A frozen parameter has no state. Once it has a gradient, it needs another plan.
+        self._frozen = [p for group in groups for p in group["params"] if p not in state]
         schedules, schedule_of = _schedules(groups)
 
         members: dict[tuple[str, torch.device], list[tuple[Tensor, int]]] = {}
@@ -82,12 +85,12 @@ class Plan:
         Returns:
             Whether the step was done (or skipped by ``found_inf``). False: nothing was touched.
         """
-        if not self._watch.unchanged(state, groups):
+        if not self._fits(state, groups):
             return False
         for part in self.parts:
             if not part.prepare(groups, None, grad_scale, found_inf, write_grads):
                 return False
-        self._launch()
+        self._launch(writes_grads=write_grads and grad_scale is not None)
         return True
 
     def run_carefully(
@@ -103,9 +106,11 @@ class Plan:
         Gradients whose strides are not the parameter's are copied into them, and scalars go to the
         device of each part.
         """
-        if not self._watch.unchanged(state, groups):
+        if not self._fits(state, groups):
             return False
-        copies: list[tuple[Tensor, Tensor]] = []
+        for group in groups:
+            options.check(group)
+        copies: list[tuple[Tensor, Tensor, Tensor]] = []
         for (name, device, members), part in zip(self._places, self.parts, strict=True):
             grads = []
             for p, index in members:
@@ -117,15 +122,23 @@ class Plan:
                     if name != "reference":
                         grad = routing.laid_out_as(p, grad, copies)
                 grads.append(grad)
-            plain = [routing.plain_options(group, device) for group in groups]
+            by_autograd = name == "reference"
+            plain = [routing.plain_options(group, device, by_autograd) for group in groups]
             scalars = (_on(device, grad_scale), _on(device, found_inf))
             if not part.prepare(plain, grads, *scalars, write_grads):
                 return False
-        self._launch()
-        if grad_scale is not None and write_grads:
-            for original, copy in copies:
-                original.copy_(copy)
+        writes_grads = write_grads and grad_scale is not None
+        self._launch(writes_grads=writes_grads)
+        if writes_grads:
+            for p, grad, copy in copies:
+                put_gradient(p, grad, copy)
         return True
+
+    def _fits(self, state: State, groups: Groups) -> bool:
+        for p in self._frozen:
+            if p.grad is not None:
+                return False
+        return self._watch.unchanged(state, groups)
 
     @property
     def is_captured(self) -> bool:
@@ -138,17 +151,18 @@ class Plan:
             if getattr(part, "n_captured", 0):
                 part.update_captured([routing.plain_options(group, device) for group in groups])
 
-    def _launch(self) -> None:
+    def _launch(self, *, writes_grads: bool) -> None:
         # A step without any gradient is no step; one that has some counts on every device.
         if not any(part.active for part in self.parts):
             return
         last = {device: part for (_, device, _), part in zip(self._places, self.parts, strict=True)}
         for (_, device, _), part in zip(self._places, self.parts, strict=True):
-            part.launch(part is last[device])
-        for part in self.parts:
-            # Kernels write through raw pointers; without this, autograd would not notice that a
-            # tensor it saved is stale.
-            torch.autograd.graph.increment_version(part.active)
+            if part.launch(part is last[device]):
+                # Kernels write through raw pointers; without this, autograd would not notice that
+                # a tensor it saved is stale.
+                torch.autograd.graph.increment_version(part.active)
+                if writes_grads:
+                    torch.autograd.graph.increment_version([p.grad for p in part.active])
 
 
 class PythonWatch:
@@ -191,5 +205,10 @@ def _schedules(groups: Groups) -> tuple[list[Schedule], list[int]]:
     return schedules, schedule_of
 
 
-def _on(device: torch.device, scalar: Tensor | None) -> Tensor | None:
-    return None if scalar is None else scalar.to(device=device, non_blocking=True)
+def _on(device: torch.device, scalar: Tensor | float | None) -> Tensor | None:
+    """Return a scalar of AMP's in the one form that kernels read."""
+    if scalar is None:
+        return None
+    if not isinstance(scalar, Tensor):  # a user may set optimizer.grad_scale to a number
+        return torch.tensor(scalar, dtype=torch.float32, device=device)
+    return scalar.to(device=device, dtype=torch.float32, non_blocking=True)

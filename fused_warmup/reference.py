@@ -24,7 +24,7 @@ def sgd_reference(
     momentum_buffer: Tensor | None,
     *,
     lr: float | Tensor,
-    weight_decay: float,
+    weight_decay: float | Tensor,
     momentum: float,
     dampening: float,
     nesterov: bool,
@@ -37,8 +37,8 @@ def sgd_reference(
         param: The parameter, of any shape and dtype.
         grad: Its unscaled gradient, dense or (without momentum or weight decay) sparse.
         momentum_buffer: Of the parameter's shape and dtype; None without momentum.
-        lr: The learning rate of this step, schedule included.
-        weight_decay: L2 penalty.
+        lr: The learning rate of this step, schedule included. Autograd runs through a tensor.
+        weight_decay: L2 penalty. Autograd runs through a tensor.
         momentum: Momentum factor.
         dampening: Dampening of the gradient's part in the momentum.
         nesterov: Whether momentum is Nesterov's.
@@ -46,7 +46,9 @@ def sgd_reference(
         first_step: Whether this is the parameter's own first applied step.
     """
     d = -grad if maximize else grad
-    if weight_decay != 0:
+    if isinstance(weight_decay, Tensor):
+        d = d.addcmul(param.clone(), weight_decay.to(d.dtype))
+    elif weight_decay != 0:
         d = d.add(param, alpha=weight_decay)
     if momentum != 0:
         assert momentum_buffer is not None
@@ -66,7 +68,16 @@ def sgd_reference(
 
 def widened(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which elements of ``dtype`` are updated."""
-    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+    return torch.float32 if dtype.is_floating_point and dtype.itemsize < 4 else dtype
+
+
+def put_gradient(param: Tensor, grad: Tensor, values: Tensor) -> None:
+    """Write ``values`` into a parameter's gradient, which may share memory within itself."""
+    strided = grad.layout == torch.strided
+    if strided and any(n > 1 and s == 0 for n, s in zip(grad.shape, grad.stride(), strict=True)):
+        param.grad = values.to(grad.dtype)
+    else:
+        grad.copy_(values)
 
 
 class ReferencePlan:
@@ -101,9 +112,11 @@ class ReferencePlan:
         found_inf: Tensor | None,
         write_grads: bool,
     ) -> bool:
-        """Read what the step needs and touch nothing. False would ask for another plan."""
+        """Read what the step needs and touch nothing. False asks for checked gradients."""
+        if grads is None:
+            return False
         self._groups = groups
-        self._grads = [p.grad for p in self.params] if grads is None else list(grads)
+        self._grads = grads
         self._grad_scale, self._found_inf = grad_scale, found_inf
         self._write_grads = write_grads
         self.active = [p for p, g in zip(self.params, self._grads, strict=True) if g is not None]
@@ -120,7 +133,8 @@ class ReferencePlan:
                 if grad is not None:
                     self._update(i, grad, rates[self.group_of[i]], t)
         with torch.no_grad():
-            self.lr.copy_(torch.tensor([float(rate) for rate in rates], dtype=torch.float64))
+            for i, rate in enumerate(rates):
+                self.lr[i] = rate.detach() if isinstance(rate, Tensor) else rate
             if advance:
                 self.t.add_(1)
         return True
@@ -147,7 +161,7 @@ class ReferencePlan:
         if self._grad_scale is not None:
             d = d * self._grad_scale.double().reciprocal().float().to(d.device)
             if self._write_grads:
-                grad.copy_(d)
+                put_gradient(param, grad, d)
         narrow = param.dtype != wide
         wide_param = param.to(wide) if narrow else param
         wide_buffer = buffer.to(wide) if narrow and buffer is not None else buffer

@@ -33,17 +33,31 @@ def is_dense(tensor: Tensor) -> bool:
     return True
 
 
-def native_obstacle(param: Tensor) -> tuple[str, str] | None:
-    """Return why no native kernel can update a parameter and what helps, or None if one can."""
-    if type(param).__torch_dispatch__ is not Tensor.__torch_dispatch__:
-        return f"is a {type(param).__name__}", "a plain tensor"
-    if param.layout != torch.strided:
-        return f"has layout {param.layout}", "torch.strided"
-    if param.dtype not in NATIVE_DTYPES:
-        return f"is {param.dtype}", "float32, float64, bfloat16 or float16"
-    if param.numel() > 0 and not is_dense(param):
-        return f"has strides {param.stride()}, with holes or overlaps", "dense memory"
+def same_layout(a: Tensor, b: Tensor) -> bool:
+    """Tell whether one flat index serves two tensors of equal shape, both of them dense."""
+    # torch keeps any number as the stride of a dimension of size 1.
+    return all(n == 1 or s == t for n, s, t in zip(a.shape, a.stride(), b.stride(), strict=True))
+
+
+def native_obstacle(tensor: Tensor) -> tuple[str, str] | None:
+    """Return why no native kernel can use a tensor and what it needs, or None if one can."""
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return f"is a {type(tensor).__name__}", "a plain tensor"
+    if tensor.layout != torch.strided:
+        return f"has layout {tensor.layout}", "torch.strided"
+    if tensor.dtype not in NATIVE_DTYPES:
+        return f"is {tensor.dtype}", "float32, float64, bfloat16 or float16"
     return None
+
+
+def parameter_obstacle(param: Tensor) -> tuple[str, str] | None:
+    """Return why no native kernel can update a parameter in place, or None if one can."""
+    obstacle = native_obstacle(param)
+    if obstacle is None and param.numel() > 0 and not is_dense(param):
+        return f"has strides {param.stride()}, with holes or overlaps", "dense memory"
+    if obstacle is None and param.is_neg():
+        return "is a negated view of a complex tensor", "a tensor of its own"
+    return obstacle
 
 
 def check_parameter(param: Tensor, group: Mapping[str, Any], backend: str | None) -> None:
@@ -57,7 +71,7 @@ def check_parameter(param: Tensor, group: Mapping[str, Any], backend: str | None
         return
     assert backend is not None
     remedy = "pass backend=None, which finds a way for each parameter"
-    obstacle = native_obstacle(param)
+    obstacle = parameter_obstacle(param)
     if obstacle is not None:
         found, wanted = obstacle
         raise TypeError(
@@ -76,8 +90,8 @@ def backend_of(param: Tensor, group: Mapping[str, Any], backend: str | None) -> 
     if backend is not None:
         check_parameter(param, group, backend)
         return backend
-    sparse = param.grad is not None and param.grad.layout != torch.strided
-    if group["differentiable"] or sparse or native_obstacle(param) is not None:
+    grad_will_do = param.grad is None or native_obstacle(param.grad) is None
+    if group["differentiable"] or not grad_will_do or parameter_obstacle(param) is not None:
         return "reference"
     return default_backend(param.device.type)
 
@@ -108,40 +122,50 @@ def check_gradient(param: Tensor, grad: Tensor, group: Mapping[str, Any], backen
         )
     if backend == "reference":
         return
-    if sparse:
+    obstacle = native_obstacle(grad)
+    if obstacle is not None:
+        found, wanted = obstacle
+        remedy = ", or build the embedding with sparse=False" if sparse else ""
         raise TypeError(
-            f"the gradient of {who} has layout {grad.layout}, backend={backend!r} needs "
-            "torch.strided: pass backend=None, or build the embedding with sparse=False"
-        )
-    if grad.dtype not in NATIVE_DTYPES:
-        raise TypeError(
-            f"the gradient of {who} is {grad.dtype}, backend={backend!r} needs float32, float64, "
-            "bfloat16 or float16: pass backend='reference'"
+            f"the gradient of {who} {found}, backend={backend!r} needs {wanted}: pass "
+            f"backend=None, which finds a way{remedy}"
         )
 
 
-def laid_out_as(param: Tensor, grad: Tensor, copies: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return a gradient with the parameter's strides, copied if need be and then noted down."""
-    same = grad.stride() == param.stride() and not grad.is_neg()
-    if same or grad.numel() == 0:
+def laid_out_as(param: Tensor, grad: Tensor, copies: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """Return a gradient with the parameter's strides.
+
+    Where that takes a copy, (``param``, ``grad``, the copy) is added to ``copies``.
+    """
+    if grad.numel() == 0 or (same_layout(grad, param) and not grad.is_neg()):
         return grad
     copy = torch.empty_like(param, dtype=grad.dtype, memory_format=torch.preserve_format)
     copy.copy_(grad)
-    copies.append((grad, copy))
+    copies.append((param, grad, copy))
     return copy
 
 
-def plain_options(group: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """Return a group whose options are plain numbers, and whose tensor lr is on ``device``."""
+def plain_options(
+    group: Mapping[str, Any], device: torch.device, by_autograd: bool = False
+) -> dict[str, Any]:
+    """Return a group whose options are plain numbers, and whose tensor lr is on ``device``.
+
+    Args:
+        group: The group.
+        device: Where the lr is read.
+        by_autograd: Leave tensors alone that a differentiable group's gradients flow to.
+    """
     plain = dict(group)
-    for name in ("momentum", "dampening", "weight_decay"):
-        plain[name] = float(group[name])
+    names = ["lr", "momentum", "dampening", "weight_decay"]
+    if by_autograd and group["differentiable"]:
+        names = [name for name in names if not getattr(group[name], "requires_grad", False)]
+    for name in names:
+        value = group[name].detach() if isinstance(group[name], Tensor) else group[name]
+        if name == "lr" and isinstance(value, Tensor):
+            dtype = value.dtype if value.dtype in (torch.float32, torch.float64) else torch.float64
+            plain[name] = value.to(device=device, dtype=dtype, non_blocking=True)
+        else:
+            plain[name] = float(value)
     for name in ("nesterov", "maximize"):
         plain[name] = bool(group[name])
-    lr = group["lr"]
-    if not isinstance(lr, Tensor):
-        plain["lr"] = float(lr)
-    elif not lr.requires_grad:
-        dtype = lr.dtype if lr.dtype in (torch.float32, torch.float64) else torch.float64
-        plain["lr"] = lr.to(device=device, dtype=dtype, non_blocking=True)
     return plain

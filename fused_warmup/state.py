@@ -6,13 +6,15 @@ dtype. Loaders replace it and ZeRO moves it to the CPU; `Counters.tie` brings th
 ties all parameters to the device's own tensor again, whose address a captured graph may hold.
 """
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from . import options
 from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER
+from .routing import describe, is_dense, same_layout
 
 State = MutableMapping[Any, dict[str, Any]]
 
@@ -73,20 +75,18 @@ class Counters:
             self.set(values.pop())
         for p in tied:
             state[p]["step"] = self.of(home(p))
+        if tied:
+            # A device that parameters have left is not advanced any more: its count would be old.
+            used = {home(p) for p in tied}
+            self.by_device = {d: c for d, c in self.by_device.items() if d in used}
 
 
-def ensure_state(state: State, param: Tensor, group: Mapping[str, Any], *, stepped: bool) -> None:
+def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
     """Give a parameter the state that its group's options need, beside the counter.
 
-    Args:
-        state: The optimizer's state.
-        param: The parameter.
-        group: Its group.
-        stepped: Whether this optimizer may have moved the parameter before; until then a model may
-            still change its dtype.
-
     Raises:
-        TypeError: The momentum's dtype or shape is not the parameter's any more.
+        TypeError: The momentum holds something, and its dtype or shape is not the parameter's any
+            more. Until a step has filled it, a model may still change its dtype.
         RuntimeError: It would have to be allocated while a CUDA graph is captured.
     """
     entry = state[param]
@@ -96,7 +96,7 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any], *, stepp
     if buffer is not None and buffer.is_meta and not param.is_meta:
         buffer = None
     if buffer is not None and (buffer.dtype, buffer.shape) != (param.dtype, param.shape):
-        if stepped:
+        if buffer.any():
             raise TypeError(
                 f"a parameter of shape {tuple(param.shape)} is {param.dtype} now and its "
                 f"momentum_buffer is {buffer.dtype} of shape {tuple(buffer.shape)}, they must be "
@@ -114,6 +114,8 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any], *, stepp
         buffer = torch.zeros_like(param, memory_format=torch.preserve_format, requires_grad=False)
     if buffer.device != param.device:
         buffer = buffer.to(param.device)
+    if is_dense(param) and not same_layout(buffer, param):  # model.to(memory_format=...)
+        buffer = torch.empty_like(param, memory_format=torch.preserve_format).copy_(buffer)
     entry["momentum_buffer"] = buffer
     if group["dampening"] != 0:
         mark = entry.get("first_step")
@@ -140,6 +142,14 @@ def with_plain_steps(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
+def settled(mark: Tensor) -> Tensor:
+    """Return a first-step mark that tells whether the parameter has stepped, but not when.
+
+    A count that is set anew may come by the step of the mark again.
+    """
+    return torch.where(mark < 0, mark, FIRST_STEP_BEFORE).to(torch.int64)
+
+
 def first_step_mark(momentum_buffer: Tensor) -> Tensor:
     """Return the mark of a parameter that has none: a buffer that holds anything was stepped.
 
@@ -149,45 +159,70 @@ def first_step_mark(momentum_buffer: Tensor) -> Tensor:
     return torch.where(moved, FIRST_STEP_BEFORE, FIRST_STEP_NEVER).to(torch.int64)
 
 
-def adopt(loaded: State, own: State, params: Iterable[Tensor]) -> None:
+def check_loadable(loaded: State, groups: Iterable[Mapping[str, Any]]) -> None:
+    """Raise, before anything has changed, where a loaded state cannot be used.
+
+    Raises:
+        TypeError: A group's option is of the wrong type.
+        ValueError: A group's option is out of range, a momentum is not of its parameter's shape,
+            or the step counts disagree.
+    """
+    steps = set()
+    for group in groups:
+        options.check(group)
+        options.plain_schedule(group["schedule"])
+        for p in group["params"]:
+            entry = loaded.get(p, {})
+            buffer, step = entry.get("momentum_buffer"), entry.get("step")
+            if isinstance(buffer, Tensor) and buffer.shape != p.shape:
+                raise ValueError(
+                    f"the loaded momentum_buffer of {describe(p, group)} has shape "
+                    f"{tuple(buffer.shape)}, the parameter has {tuple(p.shape)}: load a checkpoint "
+                    "of the same model"
+                )
+            if step is not None:
+                steps.add(int(step))
+    if len(steps) > 1 or any(step < 0 for step in steps):
+        raise ValueError(
+            f"the loaded state holds step counts {sorted(steps)}, all parameters of an optimizer "
+            "share one count of at least 0: load a checkpoint of a single run"
+        )
+
+
+@torch.no_grad()
+def adopt(loaded: State, own: State, groups: Iterable[Mapping[str, Any]]) -> None:
     """Move loaded values into the tensors that the optimizer already has, and keep those.
 
     A captured graph holds their addresses. A parameter without a loaded momentum has not been
     stepped: its own is zeroed.
     """
-    for p in params:
-        entry, old = loaded.get(p, {}), own.get(p, {})
-        if entry.get("momentum_buffer") is None:
-            entry.pop("momentum_buffer", None)
-        if "momentum_buffer" in old:
-            kept = old["momentum_buffer"]
-            value = entry.get("momentum_buffer", torch.zeros((), dtype=kept.dtype))
-            entry["momentum_buffer"] = _kept_or(value.expand_as(kept), kept)
-        if "first_step" in entry:
-            mark = entry["first_step"].to(torch.int64)
-            entry["first_step"] = torch.where(mark < 0, mark, FIRST_STEP_BEFORE)
-        if "first_step" in old:
-            mark = entry.get("first_step", first_step_mark(entry["momentum_buffer"]))
-            entry["first_step"] = _kept_or(mark, old["first_step"])
-        if entry:
-            loaded[p] = entry
+    for group in groups:
+        for p in group["params"]:
+            entry, old = loaded.get(p, {}), own.get(p, {})
+            buffer, mark = entry.pop("momentum_buffer", None), entry.pop("first_step", None)
+            if mark is not None:
+                mark = settled(mark)
+            elif buffer is not None and group["dampening"] != 0 and "step" not in entry:
+                # torch.optim.SGD's: it has no momentum before a parameter's first step.
+                mark = torch.full((), FIRST_STEP_BEFORE, dtype=torch.int64, device=home(p))
+            if "momentum_buffer" in old:
+                kept = old["momentum_buffer"]
+                buffer = kept.zero_() if buffer is None else _kept_or(buffer, kept)
+            if "first_step" in old:
+                mark = first_step_mark(buffer) if mark is None else mark
+                mark = _kept_or(mark, old["first_step"])
+            if buffer is not None:
+                entry["momentum_buffer"] = buffer
+            if mark is not None:
+                entry["first_step"] = mark
+            if entry:
+                loaded[p] = entry
 
 
 def _kept_or(value: Tensor, kept: Tensor) -> Tensor:
     """Return ``kept`` filled with ``value`` if it can hold it, else ``value``."""
     alike = (value.shape, value.dtype) == (kept.shape, kept.dtype)
     return kept.copy_(value) if alike else value
-
-
-def check_loadable(loaded: State, params: Iterable[Tensor]) -> None:
-    """Raise ValueError, before anything has changed, where a loaded momentum cannot be used."""
-    for i, p in enumerate(params):
-        buffer = loaded.get(p, {}).get("momentum_buffer")
-        if isinstance(buffer, Tensor) and buffer.shape != p.shape:
-            raise ValueError(
-                f"the loaded momentum_buffer of parameter {i} has shape {tuple(buffer.shape)}, the "
-                f"parameter has {tuple(p.shape)}: load a checkpoint of the same model"
-            )
 
 
 def without_live_counters(state_dict: Mapping[str, Any]) -> dict[str, Any]:
