@@ -1,0 +1,1 @@
+"""Measurements of fused_warmup beside its peers: ``python -m benchmarks``, ``benchmarks/gpu.py``."""

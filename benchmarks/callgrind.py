@@ -1,0 +1,2 @@
+def run(update, only):
+    return 0

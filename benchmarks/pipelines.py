@@ -1,0 +1,121 @@
+"""What surrounds a step: AMP's unscaling, clipping by the global norm, a low-precision copy."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import contenders as who
+from . import shapes
+from .contenders import Contender, Step
+from .results import Row, Task
+from .step import Settings, compare
+
+# Every step unscales and clips the same gradients, so both must leave them as they are: a scale of 1
+# that never grows, and a bound that no norm reaches (the multiplication by 1 is done all the same).
+SCALER: dict[str, Any] = {"init_scale": 1.0, "growth_interval": 10**9}
+MAX_NORM = 1e30
+
+
+def _optimizer(params: Sequence[Tensor], kind: str) -> tuple[torch.optim.Optimizer, Any]:
+    """Return torch's fused SGD and its scheduler, or ours, which needs none."""
+    from fused_warmup import SGD
+
+    from . import rates
+
+    if kind == "ours":
+        backend = who.our_backends(params[0].device)[0][0]
+        schedule = rates.schedule()
+        return SGD(params, lr=who.LR, schedule=schedule, backend=backend, **who.OPTIONS), None
+    optimizer = torch.optim.SGD(
+        params, lr=who.LR, fused=kind == "fused", foreach=kind == "foreach", **who.OPTIONS
+    )
+    return optimizer, rates.scheduler("LambdaLR", optimizer)
+
+
+def amp(kind: str, *, clip: bool) -> Contender:
+    """Return unscale, clip and step with a GradScaler.
+
+    Args:
+        kind: "ours", or torch's "fused" or "foreach". foreach unscales in a pass of its own and
+            reads on the host whether to step.
+        clip: Clip by the global norm, which needs unscaled gradients and so a pass to unscale.
+    """
+
+    def build(params: Sequence[Tensor]) -> Step:
+        optimizer, scheduler = _optimizer(params, kind)
+        scaler = torch.amp.GradScaler(params[0].device.type, **SCALER)
+        scaler.scale(torch.ones((), device=params[0].device))  # makes its tensors
+
+        def step() -> None:
+            if clip:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(params, MAX_NORM, foreach=True)
+            scaler.step(optimizer)
+            scaler.update()
+            if scheduler is not None:
+                scheduler.step()
+
+        return step
+
+    passes = "unscale, clip, step" if clip else "unscale, step"
+    return Contender(f"{'ours' if kind == 'ours' else f'torch {kind}'}: {passes}", build)
+
+
+def low_precision(kind: str) -> Contender:
+    """Return a step of float32 masters for bfloat16 parameters and gradients.
+
+    torch copies gradients up, steps, and copies parameters down. Ours reads the bfloat16 gradients
+    itself and copies parameters down.
+    """
+
+    def build(params: Sequence[Tensor]) -> Step:
+        masters = [p.detach().float().requires_grad_() for p in params]
+        grads = [p.grad for p in params]
+        if kind == "ours":
+            for master, grad in zip(masters, grads, strict=True):
+                master.grad_dtype = torch.bfloat16
+                master.grad = grad
+        else:
+            for master in masters:
+                master.grad = torch.zeros_like(master)
+        optimizer, scheduler = _optimizer(masters, kind)
+        master_grads = [master.grad for master in masters]
+
+        @torch.no_grad()
+        def step() -> None:
+            if scheduler is not None:
+                torch._foreach_copy_(master_grads, grads)
+            optimizer.step()
+            torch._foreach_copy_(list(params), masters)
+            if scheduler is not None:
+                scheduler.step()
+
+        return step
+
+    return Contender(f"{'ours' if kind == 'ours' else f'torch {kind}'}: fp32 masters", build)
+
+
+def clip_contenders() -> list[Contender]:
+    """Return ours and torch, each with clipping between unscaling and the step."""
+    return [amp("ours", clip=True), amp("fused", clip=True), amp("foreach", clip=True)]
+
+
+def tasks(settings: Settings) -> list[Task]:
+    """Return the cases of this part."""
+    unscale = [amp(kind, clip=False) for kind in ("ours", "fused", "foreach")]
+    masters = [low_precision(kind) for kind in ("ours", "fused", "foreach")]
+    cases: list[tuple[str, Callable[[], Row]]] = [
+        ("unscale, step", functools.partial(compare, settings, shapes.RESNET50, unscale)),
+        (
+            "unscale, clip, step",
+            functools.partial(compare, settings, shapes.RESNET50, clip_contenders()),
+        ),
+        (
+            "bf16 with fp32 masters",
+            functools.partial(compare, settings, shapes.RESNET50, masters, torch.bfloat16),
+        ),
+    ]
+    return [Task("pipelines", name, run) for name, run in cases]

@@ -1,0 +1,164 @@
+"""One optimizer step with its learning rate: every set of parameters, every contender."""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import contenders as who
+from . import device_time, shapes, trace
+from .contenders import Contender
+from .measure import Sampler, interleaved, no_sync, ratios, stats, timer
+from .results import Row, Task
+from .shapes import ShapeSet
+
+MOMENTUM_PASSES = 5  # read p, g, m; write p, m
+LARGE = 2**24  # elements from which on memory decides, so a copy is timed beside the steps
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured.
+
+    Attributes:
+        device: Where.
+        seconds: For the rounds of one case.
+        quick: Cut sets to what a rehearsal needs: nothing is large, figures mean nothing.
+        min_rounds: Rounds of a case at least.
+    """
+
+    device: torch.device
+    seconds: float = 6.0
+    quick: bool = False
+    min_rounds: int = 5
+
+    @property
+    def sync(self) -> Callable[[], Any]:
+        return torch.cuda.synchronize if self.device.type == "cuda" else no_sync
+
+    def cut(self, shape_set: ShapeSet) -> ShapeSet:
+        """Return the set, or in a quick run something small in its place."""
+        if not self.quick:
+            return shape_set
+        few = ShapeSet(shape_set.name, shape_set.shapes[:200])
+        return few.capped(2000)
+
+
+@functools.cache
+def device_timer() -> device_time.DeviceTimer:
+    return device_time.DeviceTimer()
+
+
+def compare(
+    settings: Settings,
+    shape_set: ShapeSet,
+    contenders: Sequence[Contender],
+    dtype: torch.dtype = torch.float32,
+) -> Row:
+    """Measure a step of each contender, in turns; the first is the one that others are held against.
+
+    On a CPU: "total", the time of a step. On CUDA also "host", the time until the step returns, and
+    "device", the time on the device, as long as the queue holds a step's launches.
+    """
+    shape_set = settings.cut(shape_set)
+    fit = [each for each in contenders if shape_set.n_tensors <= each.max_tensors]
+    step_bytes = MOMENTUM_PASSES * dtype.itemsize * shape_set.n_elements
+    row: Row = {
+        "tensors": shape_set.n_tensors,
+        "elements": shape_set.n_elements,
+        "dtype": str(dtype).removeprefix("torch."),
+        "bytes": step_bytes,
+        "base": fit[0].name,
+        "left_out": [each.name for each in contenders if each not in fit],
+        "times": {},
+    }
+    cuda = settings.device.type == "cuda"
+    n_sets = device_time.sets_for(3 * step_bytes // MOMENTUM_PASSES) if cuda else 1
+    sets = [shape_set.make(settings.device, dtype) for _ in range(n_sets)]
+    steps = {each.name: [each.build(params) for params in sets] for each in fit}
+    for each in itertools.chain.from_iterable(steps.values()):
+        each()
+        each()
+
+    total = {name: timer(own[0], settings.sync) for name, own in steps.items()}
+    if not cuda and shape_set.n_elements >= LARGE:
+        total["copy of as many bytes"] = timer(copy_of(step_bytes, settings.device))
+    keep(row, "total", total, settings)
+    if cuda:
+        host = {
+            name: timer(own[0], settings.sync, host=True, repeats=5) for name, own in steps.items()
+        }
+        keep(row, "host", host, settings)
+        row["trace"] = {name: trace.trace_of(own[0]).a_step() for name, own in steps.items()}
+        device = device_samplers(row["trace"], steps, 3 * step_bytes // MOMENTUM_PASSES)
+        keep(row, "device", device, settings)
+    return row
+
+
+def device_samplers(
+    traces: dict[str, Any], steps: dict[str, list[who.Step]], set_bytes: int
+) -> dict[str, Sampler]:
+    """Return samplers of device time, for the contenders whose launches the queue can hold."""
+    samplers = {}
+    for name, own in steps.items():
+        launches = traces[name]["kernels"] + traces[name]["copies"]
+        sampler = device_timer().sampler(own, launches, set_bytes)
+        if sampler is not None:
+            samplers[name] = sampler
+    return samplers
+
+
+def keep(row: Row, kind: str, samplers: dict[str, Sampler], settings: Settings) -> None:
+    """Take the samples, and keep their statistics and ratios in the row."""
+    samples = interleaved(samplers, seconds=settings.seconds, min_rounds=settings.min_rounds)
+    for name, those in samples.items():
+        row["times"].setdefault(name, {})[kind] = stats(those)
+    if row["base"] in samples:
+        row.setdefault("ratios", {})[kind] = ratios(samples, row["base"])
+
+
+def copy_of(step_bytes: int, device: torch.device) -> Callable[[], Tensor]:
+    """Return a copy that moves as many bytes as a step: half of them read, half written."""
+    source = torch.ones(step_bytes // 8, device=device)
+    target = torch.empty_like(source)
+    return functools.partial(target.copy_, source)
+
+
+def tasks(settings: Settings) -> list[Task]:
+    """Return the cases of this part."""
+    everyone, _ = who.everyone(settings.device)
+    millions = 268 if settings.device.type == "cuda" else 64
+    cases: list[tuple[ShapeSet, torch.dtype]] = [
+        (shapes.ONE_ELEMENT, torch.float32),
+        (shapes.RESNET50, torch.float32),
+        (shapes.one_large(millions), torch.float32),
+        (shapes.GPT2, torch.float32),
+        (shapes.MANY_SMALL, torch.float32),
+        (shapes.VIT_B16, torch.float32),
+    ]
+    if settings.device.type == "cuda":
+        # torch's fused CPU kernel leaves 16-bit parameters as they are (pytorch#191763).
+        cases[3:3] = [(shapes.GPT2, torch.bfloat16)]
+    return [
+        Task(
+            "step",
+            f"{shape_set.name}, {str(dtype).removeprefix('torch.')}",
+            functools.partial(compare, settings, shape_set, everyone, dtype),
+        )
+        for shape_set, dtype in cases
+    ]
+
+
+def compiled_task(settings: Settings) -> Task:
+    """Return torch under torch.compile, a task of its own: compiling takes long."""
+    contenders = [*who.against_fused(settings.device), who.torch_compiled()]
+    shape_set = ShapeSet("20 x 64", ((64,),) * 20) if settings.quick else shapes.RESNET50
+    return Task(
+        "compiled",
+        f"{shape_set.name}, float32",
+        functools.partial(compare, settings, shape_set, contenders),
+    )
