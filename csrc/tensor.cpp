@@ -64,12 +64,14 @@ void Layouts::push_back(const DLTensor& view) {
 bool Layouts::match(size_t i, const DLTensor& view) const {
   const int64_t* own = sizes_and_strides_.data() + begin_[i];
   if (begin_[i + 1] - begin_[i] != 2 * static_cast<size_t>(view.ndim)) return false;
+  bool same_strides = true, empty = false;
   for (int32_t d = 0; d < view.ndim; ++d, own += 2) {
     if (view.shape[d] != own[0]) return false;
     // The stride of a dimension of size 1 says nothing: torch keeps any number there.
-    if (own[0] > 1 && view.strides[d] != own[1]) return false;
+    if (own[0] > 1 && view.strides[d] != own[1]) same_strides = false;
+    if (own[0] == 0) empty = true;
   }
-  return true;
+  return same_strides || empty;
 }
 
 }  // namespace fused_warmup

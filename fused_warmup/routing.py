@@ -36,7 +36,8 @@ def is_dense(tensor: Tensor) -> bool:
 def same_layout(a: Tensor, b: Tensor) -> bool:
     """Tell whether one flat index serves two tensors of equal shape, both of them dense."""
     # torch keeps any number as the stride of a dimension of size 1.
-    return all(n == 1 or s == t for n, s, t in zip(a.shape, a.stride(), b.stride(), strict=True))
+    same = all(n == 1 or s == t for n, s, t in zip(a.shape, a.stride(), b.stride(), strict=True))
+    return same or a.numel() == 0
 
 
 def native_obstacle(tensor: Tensor) -> tuple[str, str] | None:
@@ -137,7 +138,7 @@ def laid_out_as(param: Tensor, grad: Tensor, copies: list[tuple[Tensor, Tensor, 
 
     Where that takes a copy, (``param``, ``grad``, the copy) is added to ``copies``.
     """
-    if grad.numel() == 0 or (same_layout(grad, param) and not grad.is_neg()):
+    if same_layout(grad, param) and not grad.is_neg():
         return grad
     copy = torch.empty_like(param, dtype=grad.dtype, memory_format=torch.preserve_format)
     copy.copy_(grad)
