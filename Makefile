@@ -9,7 +9,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 # Empty where there is no wheel of Triton; what needs it is then left out.
 TRITON ?= triton==3.6.0
-EXTRAS ?= test dev docs demo
+EXTRAS ?= test dev docs demo bench
 DEMO ?= examples/demo.py
 SANITIZE_TESTS ?= $(wildcard tests/test_native*.py tests/test_cpu*.py tests/test_cuda_kernel.py)
 
@@ -32,7 +32,7 @@ export REQUIREMENTS
 
 .PHONY: help
 help: ## List the tasks.
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s'|'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s'|'
 
 .PHONY: venv
 venv: $(INSTALLED) $(EXTENSION) ## Create .venv and build the extension in place; quick when nothing changed.
@@ -98,6 +98,14 @@ sanitize: venv ## Run the native tests under gcc's address and undefined-behavio
 	  PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$$(for name in asan ubsan stdc++; do gcc -print-file-name=lib$$name.so; done | xargs)" \
 	  $(abspath $(BIN))/python -m pytest $(SANITIZE_TESTS)
+
+.PHONY: bench
+bench: venv ## Measure everything beside its peers, in under ten minutes (BENCH="--quick").
+	$(BIN)/python -m benchmarks $(BENCH)
+
+.PHONY: bench-check
+bench-check: venv ## Compare with the goals for a CPU, in two minutes.
+	$(BIN)/python -m benchmarks check $(BENCH)
 
 .PHONY: docs
 docs: venv ## Write the reference of the API to build/docs.

@@ -1,1 +1,1 @@
-"""Measurements of fused_warmup beside its peers: ``python -m benchmarks``, ``benchmarks/gpu.py``."""
+"""Measurements of fused_warmup beside its peers: ``python -m benchmarks`` and ``gpu.py``."""

@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         report.write(Results.load(options.out / "results.json"), options.out)
         return 0
     if options.command == "callgrind":
-        return callgrind.run(update=options.update, only=options.only)
+        return callgrind.run(update=options.update)
     return measure(settings, options.out, options.only)
 
 

@@ -13,8 +13,8 @@ from .contenders import Contender, Step
 from .results import Row, Task
 from .step import Settings, compare
 
-# Every step unscales and clips the same gradients, so both must leave them as they are: a scale of 1
-# that never grows, and a bound that no norm reaches (the multiplication by 1 is done all the same).
+# Every step unscales and clips the same gradients, so both must leave them as they are: a scale of
+# 1 that never grows, a bound that no norm reaches (the multiplication by 1 is done all the same).
 SCALER: dict[str, Any] = {"init_scale": 1.0, "growth_interval": 10**9}
 MAX_NORM = 1e30
 

@@ -1,4 +1,4 @@
-"""One learning rate in every form that contenders need: warm-up to the base rate, cosine to zero."""
+"""One learning rate in every form that contenders need: warm-up to the base rate, then cosine."""
 
 import math
 

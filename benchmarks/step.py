@@ -59,7 +59,7 @@ def compare(
     contenders: Sequence[Contender],
     dtype: torch.dtype = torch.float32,
 ) -> Row:
-    """Measure a step of each contender, in turns; the first is the one that others are held against.
+    """Measure a step of each contender, in turns; the first is what others are held against.
 
     On a CPU: "total", the time of a step. On CUDA also "host", the time until the step returns, and
     "device", the time on the device, as long as the queue holds a step's launches.

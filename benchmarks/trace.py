@@ -50,7 +50,7 @@ class Trace:
 
 
 def trace_of(step: Callable[[], Any], steps: int = 5) -> Trace:
-    """Run steps under the profiler. Warm them up first: what is compiled or uploaded once counts."""
+    """Run steps under the profiler. Warm them up first: what is uploaded once would count."""
     cuda = torch.cuda.is_available()
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda
     if cuda:
