@@ -43,6 +43,14 @@ def rate(group, schedules, t):
 
 
 @triton.jit
+def narrowed(x, DTYPE: tl.constexpr):
+    """Return ``x`` in the storage type: by way of float32, as torch and the C++ kernels do."""
+    if DTYPE.primitive_bitwidth == 16:
+        x = x.to(tl.float32)
+    return x.to(DTYPE)
+
+
+@triton.jit
 def update_elements(
     param_ptr,
     grad_ptr,
@@ -66,7 +74,7 @@ def update_elements(
     if inv_scale is not None:
         grad = grad * inv_scale
         if WRITE_GRADS:
-            tl.store(grad_ptr + offsets, grad.to(grad_ptr.dtype.element_ty), mask)
+            tl.store(grad_ptr + offsets, narrowed(grad, grad_ptr.dtype.element_ty), mask)
     d = grad * sign
     d = tl.where(has_decay, tl.fma(weight_decay, param, d), d)
     buffer = tl.fma(grad_weight, d, momentum * buffer)
@@ -74,8 +82,8 @@ def update_elements(
     d = tl.where(has_momentum, tl.where(nesterov, ahead, buffer), d)
     param = tl.fma(neg_lr, d, param)
 
-    tl.store(param_ptr + offsets, param.to(param_ptr.dtype.element_ty), mask)
-    tl.store(buffer_ptr + offsets, buffer.to(param_ptr.dtype.element_ty), buffer_mask)
+    tl.store(param_ptr + offsets, narrowed(param, param_ptr.dtype.element_ty), mask)
+    tl.store(buffer_ptr + offsets, narrowed(buffer, buffer_ptr.dtype.element_ty), buffer_mask)
 
 
 @triton.jit
@@ -220,26 +228,24 @@ def sgd_step(
     lr = tl.full((), 0.0, tl.float64)
     item = tl.program_id(0)
     while item < n_groups + n_chunks:
-        tensor = tensors
-        chunk = tl.full((), 0, tl.int64)
+        word = tl.full((), 0, tl.int64)
         group = item.to(tl.int64)
         if item >= n_groups:
             word = tl.load(chunks + (item - n_groups))
-            tensor = tensors + (word >> 32) * TENSOR_WORDS
-            chunk = word & 0xFFFFFFFF
-            group = tl.load(tensor + GROUP)
+            group = tl.load(tensors + (word >> 32) * TENSOR_WORDS + GROUP)
         if group != lr_group:
             lr_group = group
             lr = rate(groups + group * GROUP_WORDS, schedules, t)
         if item < n_groups:
             tl.store(lr_ptr + group, lr)
         else:
+            tensor = tensors + (word >> 32) * TENSOR_WORDS
             pair = tl.load(tensor + PAIR)
             for i in tl.static_range(len(DTYPES)):
                 if pair == i:
                     update_chunk(
                         tensor,
-                        chunk,
+                        word & 0xFFFFFFFF,
                         groups + group * GROUP_WORDS,
                         lr,
                         t,

@@ -6,15 +6,15 @@ They consist of words of 8 bytes, float64 by its bits.
 import struct
 from array import array
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..schedules import Schedule
 
-UNIT = 16
-"""Elements in which a tensor's row counts what allows wide accesses."""
+UNIT = 16  # elements in which a row counts what allows wide accesses
+ALIGNMENT = 16  # bytes of the widest access
+NO_WORDS = torch.empty(0, dtype=torch.int64)
 
 ROW = struct.Struct("=dqqqqdddqq")
 SEGMENT_WORDS, SEGMENT_TABLE_OFFSET = 16, 6
@@ -39,19 +39,22 @@ def group_row(
     return ROW.pack(rate, at, is_double, *schedule_at, *options)
 
 
-def tensor_row(
-    param_at: int,
-    grad_at: int,
-    buffer_at: int,
-    mark_at: int,
-    n_elements: int,
-    group: int,
-    pair: int,
-) -> tuple[int, ...]:
-    """Return the row of one tensor, from its addresses (0 for a missing one)."""
-    aligned = all(at % 16 == 0 for at in (param_at, grad_at, buffer_at))
-    units = n_elements // UNIT if aligned else 0
-    return param_at, grad_at, buffer_at, mark_at, n_elements, units, group, pair
+def tensor_words(
+    param_at: Sequence[int],
+    grad_at: Sequence[int],
+    buffer_at: Sequence[int],
+    mark_at: Sequence[int],
+    sizes: Sequence[int],
+    groups: Sequence[int],
+    pairs: Sequence[int],
+) -> Tensor:
+    """Return the rows of all tensors, from a column each; an address is 0 for a missing tensor."""
+    columns = param_at, grad_at, buffer_at, mark_at, sizes, groups, pairs
+    param, grad, buffer, mark, size, group, pair = (
+        words_of(array("q", column)) for column in columns
+    )
+    units = torch.where((param | grad | buffer) % ALIGNMENT == 0, size // UNIT, 0)
+    return torch.stack((param, grad, buffer, mark, size, units, group, pair), dim=1).flatten()
 
 
 def chunk_words(sizes: Sequence[int], block: int) -> tuple[Tensor, int]:
@@ -91,27 +94,25 @@ def schedule_words(
 
 
 class DeviceTable:
-    """int64 words on a device.
+    """int64 words on a device, uploaded only when they change.
 
     An upload goes through pinned memory and waits for nothing: torch's allocator hands a pinned
     block out again only after the event of the copy that read it.
 
     A graph capture differs, since its launches run later, again and again. A table that a captured
-    launch reads is never rewritten: the next upload goes into memory of its own. A copy that is
-    captured reads its pinned block again at each replay, so such a block serves that one copy; it
-    is allocated beforehand, as not every torch can do so during a capture.
-
-    Args:
-        device: Where the table is.
-        kept: A list that outlives every graph; what captured launches read is added to it.
+    launch reads is not rewritten by the next upload, which goes into memory of its own. A copy that
+    is captured reads its pinned block again at each replay, so such a block serves that one copy;
+    it is allocated beforehand, as not every torch can do so during a capture.
     """
 
-    def __init__(self, device: torch.device, kept: list[Tensor]) -> None:
+    def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._kept = kept
-        self._words = self._table = torch.empty(0, dtype=torch.int64)
-        self._table_is_captured = False
+        self._words = self._table = NO_WORDS
         self._spare: Tensor | None = None
+        # Tables that captured launches read, each with the pinned block that a captured copy fills
+        # it from, if there is such a copy.
+        self._captured: list[tuple[Tensor, Tensor | None]] = []
+        self._table_is_captured = False
 
     def holding(self, words: Tensor, capturing: bool) -> Tensor:
         """Return a tensor on the device that holds ``words`` once the stream gets there.
@@ -128,13 +129,24 @@ class DeviceTable:
                 return self._captured_copy(words)
             if not self._table_is_captured:
                 self._table_is_captured = True
-                self._kept.append(self._table)
+                self._captured.append((self._table, None))
             return self._table
         if words is not self._words:
             self._upload(words)
         if self._spare is None:
             self._spare = self._staging(words)
         return self._table
+
+    def rewrite_captured(self, words: Tensor) -> None:
+        """Let captured launches find ``words``, as many as they had, from the next replay on."""
+        for table, staging in self._captured:
+            if staging is None:
+                table.copy_(self._staging(words).copy_(words), non_blocking=True)
+            else:
+                torch.get_device_module(self._device).synchronize()  # a replay may be reading it
+                staging.copy_(words)
+        if self._table_is_captured:
+            self._words = NO_WORDS
 
     def _upload(self, words: Tensor) -> None:
         if self._table_is_captured or self._table.numel() != words.numel():
@@ -157,7 +169,7 @@ class DeviceTable:
                 ) from error
         table = torch.empty_like(words, device=self._device)
         table.copy_(staging.copy_(words), non_blocking=True)
-        self._kept += [staging, table]
+        self._captured.append((table, staging))
         return table
 
     def _staging(self, words: Tensor) -> Tensor:
