@@ -211,4 +211,4 @@ def _on(device: torch.device, scalar: Tensor | float | None) -> Tensor | None:
         return None
     if not isinstance(scalar, Tensor):  # a user may set optimizer.grad_scale to a number
         return torch.tensor(scalar, dtype=torch.float32, device=device)
-    return scalar.to(device=device, dtype=torch.float32, non_blocking=True)
+    return scalar.reshape(()).to(device=device, dtype=torch.float32, non_blocking=True)
