@@ -7,6 +7,11 @@
 namespace fused_warmup {
 namespace {
 
+// From this many tensors on, torch's own structures about them outgrow the caches between two
+// steps: a look at each then waits for memory, unless it is asked for some tensors ahead.
+constexpr size_t MANY = 1000;
+constexpr size_t AHEAD = 8;
+
 // Interned once: a dict look-up then compares pointers.
 PyObject* name(const char* text) { return PyUnicode_InternFromString(text); }
 
@@ -50,12 +55,16 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
                    const py::object& t, const py::object& lr)
     : schedule_of_(schedule_of), t_(t), lr_(lr), first_steps_(first_steps), active_(py::list()) {
   device_ = view_or_throw(t).device;
+  const bool many = params.size() >= MANY;
   for (size_t i = 0; i < params.size(); ++i) {
     DLTensor view = view_or_throw(params[i]);
     const std::optional<DType> dtype = dtype_of(view);
     if (!dtype) throw py::type_error("no native kernel for " + std::string(py::repr(params[i])));
     layouts_.push_back(view);
     TensorEntry entry{};
+    entry.param = data_of(view);
+    TensorLook look(params[i].ptr(), entry.param), momentum_look;
+    if (many) look.find_prefetch_address(params[i].ptr());
     entry.param_dtype = *dtype;
     entry.n_elements = n_elements_of(view);
     entry.group = group_of[i];
@@ -65,11 +74,13 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
         throw py::type_error("momentum_buffer and parameter differ in dtype, shape or strides");
       }
       entry.momentum_buffer = data_of(view);
+      momentum_look = TensorLook(momentum_buffers[i].ptr(), entry.momentum_buffer);
+      if (many) momentum_look.find_prefetch_address(momentum_buffers[i].ptr());
     }
     if (!first_steps[i].is_none()) {
       entry.first_step = static_cast<int64_t*>(data_of(view_or_throw(first_steps[i])));
     }
-    parameters_.push_back({params[i], momentum_buffers[i], entry, false});
+    parameters_.push_back({params[i], momentum_buffers[i], look, momentum_look, {}, entry, false});
   }
   for (const py::handle packed : schedules) {
     const py::tuple pair = packed.cast<py::tuple>();
@@ -167,18 +178,28 @@ bool HostPlan::read_parameter(size_t i, PyObject* grad) {
   entry.grad = data_of(view);
   entry.grad_dtype = *grad_dtype;
 
-  // The parameter's memory may have been swapped since the last step (p.data = ...).
-  if (!view_tensor(parameters_[i].tensor.ptr(), &view) || !same_device(view.device, device_) ||
-      !layouts_.match(i, view) || dtype_of(view) != entry.param_dtype) {
+  // The parameter's memory may have been swapped since the last step (p.data = ...), and so may the
+  // momentum's, of all parameters or of a few, as an offloader pleases. What replaces the tensor
+  // itself changes the state, which Watch sees.
+  const Parameter& parameter = parameters_[i];
+  if (!find(i, parameter.tensor.ptr(), parameter.tensor_look, &entry.param)) return false;
+  if (group.momentum == 0) return true;
+  void* buffer = entry.momentum_buffer;
+  return find(i, parameter.momentum_buffer.ptr(), parameter.momentum_look, &buffer) &&
+         buffer == entry.momentum_buffer;
+}
+
+// Where the memory of parameter i, or of its momentum, is now; `data` says where it was. False if
+// the tensor is not of the plan's kind any more.
+bool HostPlan::find(size_t i, PyObject* tensor, const TensorLook& look, void** data) const {
+  if (look && look.is_at(*data, layouts_.of(i), layouts_.n_dims(i))) return true;
+  DLTensor view;
+  if (!view_tensor(tensor, &view) || !same_device(view.device, device_) ||
+      !layouts_.match(i, view) || dtype_of(view) != parameters_[i].entry.param_dtype) {
     return false;
   }
-  entry.param = data_of(view);
-
-  // So may the momentum's, of all parameters or of a few, as an offloader pleases. What replaces
-  // the tensor itself changes the state, which Watch sees.
-  if (group.momentum == 0) return true;
-  return view_tensor(parameters_[i].momentum_buffer.ptr(), &view) &&
-         data_of(view) == entry.momentum_buffer;
+  *data = data_of(view);
+  return true;
 }
 
 void HostPlan::list_active() {
@@ -199,7 +220,9 @@ bool HostPlan::prepare(const py::list& groups, const py::object& grads,
 
   entries_.clear();
   bool same_active = !std::exchange(dirty_, true);  // until this pass is through
+  const bool many = parameters_.size() >= MANY;
   for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (many && i + AHEAD < parameters_.size()) parameters_[i + AHEAD].prefetch();
     Parameter& parameter = parameters_[i];
     py::object own;  // keeps a gradient that Python sees for the first time
     PyObject* grad;
@@ -212,6 +235,10 @@ bool HostPlan::prepare(const py::list& groups, const py::object& grads,
     }
     const bool active = grad != Py_None;
     if (active && !read_parameter(i, grad)) return false;
+    if (many && active && !parameter.active) {
+      parameter.grad_look = TensorLook(grad, parameter.entry.grad);
+      parameter.grad_look.find_prefetch_address(grad);
+    }
     same_active = same_active && active == parameter.active;
     parameter.active = active;
     if (!active) continue;

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "tensor.h"
+#include "torch_abi.h"
 
 namespace fused_warmup {
 
@@ -51,13 +52,24 @@ class HostPlan {
  private:
   struct Parameter {
     py::object tensor, momentum_buffer;
-    TensorEntry entry;  // what the last prepare() found; momentum and marks as they were built
+    TensorLook tensor_look, momentum_look;
+    TensorLook grad_look;  // of a gradient that may be gone: only to prefetch
+    TensorEntry entry;     // what the last prepare() found; momentum and marks as they were built
     bool active;
+
+    // Always inlined: to gcc a function that only prefetches does nothing, and calls to it go.
+    [[gnu::always_inline]] void prefetch() const {
+      __builtin_prefetch(tensor.ptr());
+      tensor_look.prefetch();
+      momentum_look.prefetch();
+      grad_look.prefetch();
+    }
   };
 
   bool in_range(const Group& group) const;
   bool read_scalars(const py::object& grad_scale, const py::object& found_inf);
   bool read_parameter(size_t i, PyObject* grad);
+  bool find(size_t i, PyObject* tensor, const TensorLook& look, void** data) const;
   void list_active();
 
   std::vector<Parameter> parameters_;

@@ -28,9 +28,10 @@ namespace {
 
 // Whether torch wants the memory read with the opposite sign, which DLPack cannot say. Such a
 // tensor is a view of a complex one's imaginary parts, with gaps between them, so its strides
-// already keep it away from the kernels unless it has one element: the gradient of a learnable
-// phase, say.
-bool is_negated(PyObject* tensor) {
+// already keep it away from the kernels unless it has one element (the gradient of a learnable
+// phase, say); and then it lies half a complex number off the boundary that memory starts at.
+bool is_negated(PyObject* tensor, const void* data) {
+  if (reinterpret_cast<uintptr_t>(data) % 16 == 0) return false;
   static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
   const py::object answer =
       py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(tensor, is_neg));
@@ -50,7 +51,7 @@ bool view_tensor(PyObject* object, DLTensor* view) {
   for (int32_t i = 0; i < view->ndim; ++i) {
     if (view->shape[i] != 1) return true;
   }
-  return !is_negated(object);
+  return !is_negated(object, view->data);
 }
 
 void Layouts::push_back(const DLTensor& view) {
@@ -62,8 +63,8 @@ void Layouts::push_back(const DLTensor& view) {
 }
 
 bool Layouts::match(size_t i, const DLTensor& view) const {
-  const int64_t* own = sizes_and_strides_.data() + begin_[i];
-  if (begin_[i + 1] - begin_[i] != 2 * static_cast<size_t>(view.ndim)) return false;
+  const int64_t* own = of(i);
+  if (n_dims(i) != view.ndim) return false;
   bool same_strides = true, empty = false;
   for (int32_t d = 0; d < view.ndim; ++d, own += 2) {
     if (view.shape[d] != own[0]) return false;

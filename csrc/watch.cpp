@@ -3,13 +3,28 @@
 namespace fused_warmup {
 namespace {
 
+PyObject* const* watched_names() {
+  static PyObject* const names[] = {PyUnicode_InternFromString("step"),
+                                    PyUnicode_InternFromString("momentum_buffer"),
+                                    PyUnicode_InternFromString("first_step")};
+  return names;
+}
+
+// Names are interned nearly always, so identity answers first.
+bool is_watched(PyObject* key) {
+  PyObject* const* names = watched_names();
+  if (key == names[0] || key == names[1] || key == names[2]) return true;
+  if (!PyUnicode_Check(key)) return false;
+  for (int i = 0; i < 3; ++i) {
+    if (PyUnicode_Compare(key, names[i]) == 0) return true;
+  }
+  return false;
+}
+
 // Calls see(object) for everything whose identity the plan relies on, in a fixed order, until it
 // returns false. PyDict_Next hashes nothing: torch.Tensor.__hash__ is a Python function.
 template <typename See>
 bool visit(PyObject* state, PyObject* groups, See see) {
-  static PyObject* const watched[] = {PyUnicode_InternFromString("step"),
-                                      PyUnicode_InternFromString("momentum_buffer"),
-                                      PyUnicode_InternFromString("first_step")};
   static PyObject* const params_name = PyUnicode_InternFromString("params");
   static PyObject* const schedule_name = PyUnicode_InternFromString("schedule");
 
@@ -18,8 +33,10 @@ bool visit(PyObject* state, PyObject* groups, See see) {
   while (PyDict_Next(state, &position, &param, &entry)) {
     if (!see(param) || !see(entry)) return false;
     if (!PyDict_Check(entry)) continue;
-    for (PyObject* key : watched) {
-      if (!see(PyDict_GetItem(entry, key))) return false;
+    PyObject *key, *value;
+    Py_ssize_t inner = 0;
+    while (PyDict_Next(entry, &inner, &key, &value)) {
+      if (is_watched(key) && !see(value)) return false;
     }
   }
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(groups); ++i) {
