@@ -58,7 +58,8 @@ def fma(x, y, z):
         t, t_error = two_sum(z, product_error)
         v, v_error = two_sum(product, t)
         result = v + add_to_odd(t_error, v_error)
-        return np.where(np.isfinite(result), result, x * y + z)
+        # Where the sum is 0 the product is exact, and only the plain sum knows the 0's sign.
+        return np.where(np.isfinite(result) & (result != 0), result, x * y + z)
 
 
 def install(monkeypatch) -> None:

@@ -13,6 +13,7 @@ import exact
 import numpy as np
 import pytest
 import torch
+from support import OPTIONS, same_bits
 
 import fused_warmup
 from fused_warmup import SGD
@@ -23,13 +24,6 @@ from fused_warmup.schedules import Kind, PastEnd, Schedule, Segment, cosine, lin
 BLOCK, TAIL = backend.BLOCK, backend.TAIL
 SIZES = (0, 1, 15, 16, 17, TAIL + 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 21)
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-OPTIONS = [
-    {"momentum": m, "dampening": d, "nesterov": n, "weight_decay": w, "maximize": x}
-    for m, d, n, w, x in itertools.product(
-        (0.0, 0.9), (0.0, 0.3), (False, True), (0.0, 0.01), (False, True)
-    )
-    if (m or not (d or n)) and not (n and d)
-]
 
 
 @pytest.fixture(autouse=True)
@@ -90,15 +84,15 @@ class Pair:
         assert ours.steps_applied == theirs.steps_applied
         assert ours.get_last_lr() == theirs.get_last_lr()
         for p, q in zip(self.params(ours), self.params(theirs), strict=True):
-            assert torch.equal(p, q)
+            assert same_bits(p, q)
             assert p.isfinite().all()
             for key in ("momentum_buffer", "first_step"):
                 assert (key in ours.state[p]) == (key in theirs.state[q])
                 # The mark of a parameter without elements marks nothing.
                 if key in ours.state[p] and p.numel() > 0:
-                    assert torch.equal(ours.state[p][key], theirs.state[q][key])
+                    assert same_bits(ours.state[p][key], theirs.state[q][key])
             if p.grad is not None:
-                assert torch.equal(p.grad, q.grad)
+                assert same_bits(p.grad, q.grad)
 
 
 def bytes_of(opt):
@@ -314,6 +308,15 @@ def test_a_step_of_empty_tensors_is_a_step():
     opt.step()
     opt.step()
     assert (opt.steps_applied, opt.get_last_lr()) == (2, [0.1 * 0.25])
+
+
+def test_a_device_without_gradients_keeps_the_count():
+    t, lr = torch.tensor(5), torch.zeros(1, dtype=torch.float64)
+    group = dict(zip(backend.OPTIONS, (0.0, 0.0, 0.0, False, False), strict=True), lr=0.5)
+    plan = backend.TritonPlan([torch.ones(3)], [None], [None], [0], [], [-1], t, lr)
+    assert plan.prepare([group], [None], None, None, True)
+    plan.launch(True)
+    assert (plan.active, int(t), lr.tolist()) == ([], 6, [0.5])
 
 
 def test_without_a_gradient_there_is_no_step():
