@@ -1,0 +1,303 @@
+"""Saving and loading: torch's keys, in place, to the bit, and all or nothing."""
+
+import copy
+import io
+from typing import Any
+
+import pytest
+import torch
+from support import models, nothing_moves, parameter, randn, refused, same_bits, set_grads, train
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+
+from fused_warmup import SGD, Schedule, linear_warmup
+from fused_warmup.schedules import cosine
+
+SHAPES = ((5, 3), (7,), ())
+OPTIONS = {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01}
+
+
+def make(**options: Any) -> SGD:
+    return SGD(models(*SHAPES), **{"schedule": linear_warmup(6), **OPTIONS, **options})
+
+
+def params_of(opt: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in opt.param_groups for p in group["params"]]
+
+
+def through_file(state_dict: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(state_dict, file)
+    return torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+
+
+def put_params(opt: torch.optim.Optimizer, values: list[Tensor]) -> None:
+    with torch.no_grad():
+        for p, v in zip(params_of(opt), values, strict=True):
+            p.copy_(v)
+
+
+def test_state_has_torchs_keys_and_plain_data() -> None:
+    opt = make()
+    train(opt, 2)
+    state_dict = opt.state_dict()
+    assert set(state_dict) == {"state", "param_groups"}
+    assert set(state_dict["state"]) == {0, 1, 2}
+    assert set(state_dict["state"][0]) == {"momentum_buffer", "step", "first_step"}
+    assert type(state_dict["param_groups"][0]["schedule"]) is dict
+    loaded = through_file(state_dict)
+    assert Schedule.from_dict(loaded["param_groups"][0]["schedule"]) == linear_warmup(6)
+    for key, entry in state_dict["state"].items():
+        for name, value in entry.items():
+            assert same_bits(loaded["state"][key][name], value)
+    assert [int(entry["step"]) for entry in loaded["state"].values()] == [2, 2, 2]
+
+
+def test_momentum_only_where_a_group_has_it() -> None:
+    opt = make(momentum=0, dampening=0)
+    assert set(opt.state_dict()["state"][0]) == {"step"}
+
+
+@pytest.mark.parametrize("fused", [None, True])
+def test_counter_stays_int64_and_exact(fused: bool | None) -> None:
+    """torch's loader makes a step float32 where a group is fused, and bfloat16 has 8 bits."""
+    count = 2**24 + 1
+    for dtype in (torch.float32, torch.bfloat16):
+        p = parameter(torch.zeros(3, dtype=dtype))
+        opt = SGD([p], lr=0.1, momentum=0.9, fused=fused)
+        for steps in (1001, count):
+            opt.steps_applied = steps
+            other = SGD([parameter(torch.zeros(3, dtype=dtype))], lr=0.1, momentum=0.9, fused=fused)
+            other.load_state_dict(through_file(opt.state_dict()))
+            assert other.steps_applied == steps
+            step = next(iter(other.state.values()))["step"]
+            assert (step.dtype, step.item()) == (torch.int64, steps)
+
+
+def test_state_dict_hands_out_no_live_counter() -> None:
+    opt = make()
+    train(opt, 2)
+    state_dict = opt.state_dict()
+    steps = [entry["step"] for entry in state_dict["state"].values()]
+    assert len({id(step) for step in steps}) == 1  # shared, as the parameters share it
+    train(opt, 1)
+    assert steps[0] == 2
+    steps[0].fill_(77)
+    assert opt.steps_applied == 3
+
+
+def test_loading_is_in_place() -> None:
+    opt, other = make(), make()
+    train(opt, 3)
+    train(other, 1, first=7)
+    tensors = {
+        (i, name): value
+        for i, p in enumerate(params_of(other))
+        for name, value in other.state[p].items()
+    }
+    addresses = {key: value.data_ptr() for key, value in tensors.items()}
+    rates = other.lr_tensor()
+    other.load_state_dict(opt.state_dict())
+    for (i, name), value in tensors.items():
+        now = other.state[params_of(other)[i]][name]
+        assert now is value
+        assert now.data_ptr() == addresses[i, name]
+        if name == "momentum_buffer":
+            assert same_bits(now, opt.state[params_of(opt)[i]][name])
+            assert now.data_ptr() != opt.state[params_of(opt)[i]][name].data_ptr()
+    assert other.lr_tensor() is rates
+    assert other.steps_applied == 3
+    assert other.get_last_lr() == opt.get_last_lr()
+
+
+def test_loading_ones_own_state_changes_nothing() -> None:
+    opt = make()
+    train(opt, 3)
+    state_dict = opt.state_dict()
+    marks = [opt.state[p]["first_step"].clone() for p in params_of(opt)]
+    opt.load_state_dict(state_dict)
+    assert [int(mark) for mark in marks] == [0, 0, 0]
+    twin = make()
+    train(twin, 3)
+    assert all(map(same_bits, train(opt, 3, first=3)[-1], train(twin, 3, first=3)[-1]))
+
+
+@pytest.mark.parametrize("dampening", [0.0, 0.3])
+def test_moves_to_torch_sgd_and_back(dampening: float) -> None:
+    options = {**OPTIONS, "dampening": dampening}
+    torchs = torch.optim.SGD(models(*SHAPES), foreach=False, **options)
+    whole = torch.optim.SGD(models(*SHAPES), foreach=False, **options)
+    train(torchs, 3)
+    ours = make(schedule=None, dampening=dampening)
+    ours.load_state_dict(through_file(torchs.state_dict()))
+    assert ours.steps_applied == 0  # torch does not count
+    put_params(ours, params_of(torchs))
+    train(ours, 3, first=3)
+    back = torch.optim.SGD(models(*SHAPES), foreach=False, **options)
+    back.load_state_dict(through_file(ours.state_dict()))
+    put_params(back, params_of(ours))
+    train(back, 3, first=6)
+    train(whole, 9)
+    assert all(map(same_bits, params_of(back), params_of(whole)))
+
+
+def test_torchs_momentum_of_zeros_has_stepped_too() -> None:
+    """A parameter whose gradients were zero until the checkpoint is dampened from then on."""
+    results = []
+    for cls in (SGD, torch.optim.SGD):
+        p = parameter(torch.ones(3))
+        before = torch.optim.SGD([p], lr=0.1, momentum=0.9, dampening=0.5)
+        p.grad = torch.zeros(3)
+        before.step()
+        opt = cls([p], lr=0.1, momentum=0.9, dampening=0.5)
+        opt.load_state_dict(before.state_dict())
+        p.grad = torch.ones(3)
+        opt.step()
+        results.append(p)
+    assert same_bits(*results)
+    assert results[0].tolist() == pytest.approx([0.95] * 3)
+
+
+def test_older_states_load() -> None:
+    """Groups without the newer options, steps that are plain numbers, momentum that is None."""
+    opt = make()
+    train(opt, 2)
+    state_dict = opt.state_dict()
+    for group in state_dict["param_groups"]:
+        for name in ("nesterov", "maximize", "foreach", "differentiable", "fused", "schedule"):
+            del group[name]
+    for entry in state_dict["state"].values():
+        entry["step"] = float(entry["step"])
+    state_dict["state"][1]["momentum_buffer"] = None
+    other = make(schedule=cosine(9))
+    other.load_state_dict(state_dict)
+    assert other.steps_applied == 2
+    assert Schedule.from_dict(other.param_groups[0]["schedule"]) == cosine(9)
+    assert not other.state[params_of(other)[1]]["momentum_buffer"].any()
+    set_grads(params_of(other), 5)
+    other.step()
+    assert other.get_last_lr() == [0.1 * cosine(9)(2)]
+
+
+def test_a_parameter_without_state_starts_anew() -> None:
+    opt, other = make(), make()
+    train(opt, 2)
+    train(other, 2)
+    state_dict = opt.state_dict()
+    del state_dict["state"][1]
+    other.load_state_dict(state_dict)
+    assert not other.state[params_of(other)[1]]["momentum_buffer"].any()
+    assert int(other.state[params_of(other)[1]]["first_step"]) == -1
+    assert other.steps_applied == 2
+
+
+def wrong_shape(state_dict: dict[str, Any]) -> None:
+    state_dict["state"][2]["momentum_buffer"] = torch.zeros(2, 2)
+
+
+def wrong_count(state_dict: dict[str, Any]) -> None:
+    state_dict["state"][2]["step"] = torch.tensor(9)
+
+
+def negative_count(state_dict: dict[str, Any]) -> None:
+    for entry in state_dict["state"].values():
+        entry["step"] = torch.tensor(-3)
+
+
+def wrong_rate(state_dict: dict[str, Any]) -> None:
+    state_dict["param_groups"][0]["lr"] = float("nan")
+
+
+def gap(state_dict: dict[str, Any]) -> None:
+    state_dict["param_groups"][0]["schedule"]["segments"][0]["start"] = 3
+
+
+def more_groups(state_dict: dict[str, Any]) -> None:
+    state_dict["param_groups"].append(copy.deepcopy(state_dict["param_groups"][0]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (wrong_shape, ["(2, 2)", "()", "of the same model"]),
+        (wrong_count, ["[3, 9]", "share one count", "a single run"]),
+        (negative_count, ["[-3]", "at least 0", "a single run"]),
+        (wrong_rate, ["nan", "finite"]),
+        (gap, ["a gap", "start=3"]),
+        (more_groups, ["parameter groups"]),
+    ],
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_what_cannot_be_loaded_changes_nothing(spoil, words) -> None:
+    opt, other = make(), make()
+    train(opt, 3)
+    train(other, 1)
+    state_dict = copy.deepcopy(opt.state_dict())
+    spoil(state_dict)
+    with refused(other, ValueError, *words):
+        other.load_state_dict(state_dict)
+    train(other, 1)
+    assert other.steps_applied == 2
+
+
+def test_loads_a_state_of_another_dtype() -> None:
+    opt = make()
+    train(opt, 2)
+    wide = SGD(models(*SHAPES, dtype=torch.float64), **OPTIONS)
+    wide.load_state_dict(opt.state_dict())
+    for p, q in zip(params_of(wide), params_of(opt), strict=True):
+        assert same_bits(wide.state[p]["momentum_buffer"], opt.state[q]["momentum_buffer"].double())
+    assert wide.steps_applied == 2
+
+
+class TestDistributedCheckpoint:
+    """torch.distributed.checkpoint's view of an optimizer, in one process."""
+
+    def trained(self) -> tuple[torch.nn.Module, SGD]:
+        model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+        model[0].bias.requires_grad_(False)
+        return model, SGD(model.parameters(), **OPTIONS, schedule=linear_warmup(9))
+
+    @pytest.mark.parametrize("flat", [False, True])
+    @pytest.mark.parametrize("steps", [0, 3])
+    def test_round_trip(self, steps: int, flat: bool) -> None:
+        choice = StateDictOptions(flatten_optimizer_state_dict=flat)
+        model, opt = self.trained()
+        for step in range(steps):
+            set_grads([p for p in model.parameters() if p.requires_grad], step)
+            opt.step()
+        opt.zero_grad()
+        with nothing_moves(opt):
+            saved = copy.deepcopy(get_optimizer_state_dict(model, opt, options=choice))
+        other_model, other = self.trained()
+        other_model.load_state_dict(model.state_dict())
+        set_optimizer_state_dict(other_model, other, saved, options=choice)
+        assert other.steps_applied == steps
+        assert other.param_groups[0]["lr"] == 0.1
+        for module, each in ((model, opt), (other_model, other)):
+            for p in module.parameters():
+                p.grad = randn(*p.shape, seed=8) if p.requires_grad else None
+            each.step()
+        for p, q in zip(model.parameters(), other_model.parameters(), strict=True):
+            assert same_bits(p, q)
+
+    @pytest.mark.parametrize("rate", [0.0, torch.tensor(0.0)], ids=["float", "tensor"])
+    def test_dry_run_moves_nothing(self, rate: Any) -> None:
+        """Where the state is empty, DCP fills it by a step at rate 0 on zero gradients."""
+        model, opt = self.trained()
+        before = [p.detach().clone() for p in model.parameters()]
+        opt.state.clear()
+        get_optimizer_state_dict(model, opt)
+        opt.param_groups[0]["lr"] = rate
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p) if p.requires_grad else None
+        opt.step()
+        assert all(map(same_bits, model.parameters(), before))
+        # A state that is there from the start keeps DCP from it: the count stays.
+        model, opt = self.trained()
+        get_optimizer_state_dict(model, opt)
+        assert opt.steps_applied == 0
