@@ -112,9 +112,12 @@ class ReferencePlan:
         found_inf: Tensor | None,
         write_grads: bool,
     ) -> bool:
-        """Read what the step needs and touch nothing. False asks for checked gradients."""
-        if grads is None:
+        """Read what the step needs and touch nothing. False: it needs another form or plan."""
+        if grads is None:  # nobody has checked them
             return False
+        for p, buffer in zip(self.params, self.momentum_buffers, strict=True):
+            if buffer is not None and (buffer.dtype, buffer.shape) != (p.dtype, p.shape):
+                return False
         self._groups = groups
         self._grads = grads
         self._grad_scale, self._found_inf = grad_scale, found_inf
