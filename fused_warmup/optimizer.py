@@ -188,7 +188,7 @@ class SGD(Optimizer):
         everything = [p for group in self.param_groups for p in group["params"]]
         self._counters.tie(self.state, everything)
         used = {home(p) for p in everything if p in self.state}
-        if any(device not in self._lr for device in used):
+        if any(d not in self._lr or len(self._lr[d]) != len(self.param_groups) for d in used):
             self._refresh_lr()
 
     @torch.no_grad()

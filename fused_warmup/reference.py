@@ -115,8 +115,8 @@ class ReferencePlan:
         """Read what the step needs and touch nothing. False: it needs another form or plan."""
         if grads is None:  # nobody has checked them
             return False
-        for p, buffer in zip(self.params, self.momentum_buffers, strict=True):
-            if buffer is not None and (buffer.dtype, buffer.shape) != (p.dtype, p.shape):
+        for i, grad in enumerate(grads):
+            if grad is not None and not self._has_state_for(i, groups[self.group_of[i]]):
                 return False
         self._groups = groups
         self._grads = grads
@@ -124,6 +124,14 @@ class ReferencePlan:
         self._write_grads = write_grads
         self.active = [p for p, g in zip(self.params, self._grads, strict=True) if g is not None]
         return True
+
+    def _has_state_for(self, i: int, group: Mapping[str, Any]) -> bool:
+        p, buffer = self.params[i], self.momentum_buffers[i]
+        if group["momentum"] == 0:
+            return True
+        if buffer is None or (group["dampening"] != 0 and self.first_steps[i] is None):
+            return False
+        return (buffer.dtype, buffer.shape) == (p.dtype, p.shape)
 
     def launch(self, advance: bool) -> bool:
         """Apply the step. False where ``found_inf`` skipped it."""

@@ -96,7 +96,7 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
     if buffer is not None and buffer.is_meta and not param.is_meta:
         buffer = None
     if buffer is not None and (buffer.dtype, buffer.shape) != (param.dtype, param.shape):
-        if buffer.any():
+        if not buffer.is_meta and buffer.any():
             raise TypeError(
                 f"a parameter of shape {tuple(param.shape)} is {param.dtype} now and its "
                 f"momentum_buffer is {buffer.dtype} of shape {tuple(buffer.shape)}, they must be "
@@ -155,6 +155,8 @@ def first_step_mark(momentum_buffer: Tensor) -> Tensor:
 
     Told on the device, without a sync.
     """
+    if momentum_buffer.is_meta:
+        return torch.tensor(FIRST_STEP_NEVER, device="cpu")
     moved = (momentum_buffer.detach() != 0).any()
     return torch.where(moved, FIRST_STEP_BEFORE, FIRST_STEP_NEVER).to(torch.int64)
 

@@ -99,9 +99,7 @@ def with_scaler(opt: Any, steps: int, *, unscale_first: bool = False) -> list[li
     for step in range(steps):
         opt.zero_grad()
         factor = torch.inf if step in (0, 1, 4) else 1.0
-        loss = sum(
-            (p * randn(*p.shape, seed=100 * step + i)).sum() for i, p in enumerate(params)
-        )
+        loss = sum((p * randn(*p.shape, seed=100 * step + i)).sum() for i, p in enumerate(params))
         scaler.scale(loss * factor).backward()
         if unscale_first:
             scaler.unscale_(opt)
@@ -144,7 +142,7 @@ def test_real_scaler_does_not_advance_the_schedule() -> None:
 
 
 def test_first_step_overflow_leaves_a_momentum_that_is_no_nan() -> None:
-    """torch's fused SGD allocates its momentum uninitialised and skips: NaN later on."""
+    """Torch's fused SGD allocates its momentum uninitialised and skips: NaN later on."""
     for backend in BACKENDS:
         opt = make(backend, dampening=0, schedule=None)
         scaled_step(opt, 0, found_inf=1.0)

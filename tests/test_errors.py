@@ -153,7 +153,9 @@ def test_parameter_elsewhere_than_the_backend() -> None:
 
 def sparse(shape: tuple[int, ...]) -> Tensor:
     index = torch.zeros(1, 1, dtype=torch.int64)
-    return torch.sparse_coo_tensor(index, randn(1, *shape[1:], seed=1), shape, check_invariants=True)
+    return torch.sparse_coo_tensor(
+        index, randn(1, *shape[1:], seed=1), shape, check_invariants=True
+    )
 
 
 def test_sparse_gradient() -> None:
@@ -171,7 +173,7 @@ def test_sparse_gradient() -> None:
         opt, params = trained(backend, weight_decay=0.5)
         params[-1].grad = sparse(SHAPES[-1])
         before = [p.detach().clone() for p in params]
-        with pytest.raises(ValueError, match="is sparse and weight_decay is 0.5.*weight_decay=0"):
+        with pytest.raises(ValueError, match=r"is sparse and weight_decay is 0.5.*weight_decay=0"):
             opt.step()
         assert all(map(torch.equal, params, before))
 

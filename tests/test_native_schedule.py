@@ -10,7 +10,7 @@ from support import parameter
 from test_schedule_segment import segments
 from test_schedules import BUILT, FINITE
 
-from fused_warmup import SGD, _C, Schedule, linear_warmup
+from fused_warmup import _C, SGD, Schedule, linear_warmup
 from fused_warmup.schedules import Kind, PastEnd, Segment, cosine, multi_step
 
 STEPS = st.lists(st.one_of(st.integers(0, 300), st.integers(0, 2**62)), min_size=1, max_size=8)
@@ -49,7 +49,9 @@ def test_every_builder_joined_and_scaled(first, second, factor, steps) -> None:
 
 
 def test_a_step_finds_its_segment_and_its_part_of_the_values() -> None:
-    pieces = [Segment(Kind.TABLE, start=3 * i, origin=3 * i, values=(i, i + 0.5)) for i in range(40)]
+    pieces = [
+        Segment(Kind.TABLE, start=3 * i, origin=3 * i, values=(i, i + 0.5)) for i in range(40)
+    ]
     schedule = Schedule(tuple(pieces))
     natives = _C.schedule_factors(*schedule.pack(), range(130))
     assert natives == [min(t // 3, 39) + (0.5 if t % 3 or t >= 120 else 0.0) for t in range(130)]

@@ -169,7 +169,7 @@ def test_no_gradient_is_no_step_and_a_zero_one_without_decay_moves_nothing(given
 
 @every_input
 def test_late_unfrozen_parameters_step(given) -> None:
-    """torch's fused SGD raises here; its others do as this."""
+    """Torch's fused SGD raises here; its others do as this."""
     results = []
     for cls, more in ((SGD, {}), (torch.optim.SGD, {"foreach": False})):
         weight, bias = layer()

@@ -64,7 +64,7 @@ def test_momentum_only_where_a_group_has_it() -> None:
 
 @pytest.mark.parametrize("fused", [None, True])
 def test_counter_stays_int64_and_exact(fused: bool | None) -> None:
-    """torch's loader makes a step float32 where a group is fused, and bfloat16 has 8 bits."""
+    """Torch's loader makes a step float32 where a group is fused, and bfloat16 has 8 bits."""
     count = 2**24 + 1
     for dtype in (torch.float32, torch.bfloat16):
         p = parameter(torch.zeros(3, dtype=dtype))

@@ -142,6 +142,7 @@ def test_scheduler_sees_that_the_optimizer_stepped_first() -> None:
     set_grads(opt.param_groups[0]["params"], 0)
     opt.step()
     scheduler.step()
+    other, _ = optimizers()
+    scheduler = LinearLR(other)
     with pytest.warns(UserWarning, match="lr_scheduler.step"):
-        other, _ = optimizers()
-        LinearLR(other).step()
+        scheduler.step()
