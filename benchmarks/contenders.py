@@ -64,14 +64,14 @@ def torch_sgd(
     return Contender(name, build, max_tensors=30_000 if variant == "fused" else 10_000)
 
 
-def torch_compiled(scheduler: str | None = "LambdaLR") -> Contender:
+def torch_compiled(scheduler: str | None = "LambdaLR", compiler: str = "inductor") -> Contender:
     """Return torch.optim.SGD under torch.compile, with the tensor lr that keeps it compiled."""
 
     def build(params: Sequence[Tensor]) -> Step:
         lr = torch.tensor(LR, device=params[0].device)
         optimizer = torch.optim.SGD(params, lr=lr, foreach=True, **OPTIONS)
         after = rates.scheduler(scheduler, optimizer) if scheduler else None
-        compiled = torch.compile(optimizer.step)
+        compiled = torch.compile(optimizer.step, backend=compiler)
 
         def step() -> None:
             compiled()

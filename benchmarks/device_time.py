@@ -24,6 +24,7 @@ MAX_SETS = 4
 
 
 def l2_bytes() -> int:
+    """Return the size of the device's L2 cache."""
     return torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
 
 
@@ -40,8 +41,9 @@ def _event() -> Any:
 class DeviceTimer:
     """Makes samplers of device time. Needs a CUDA device."""
 
-    def __init__(self) -> None:
-        self._flush = torch.empty(4 * l2_bytes(), dtype=torch.uint8, device="cuda")
+    def __init__(self, device: str = "cuda") -> None:
+        self.device = device
+        self._flush = torch.empty(4 * l2_bytes(), dtype=torch.uint8, device=device)
         self._spins_a_second = self._calibrate()
 
     def _calibrate(self) -> float:
@@ -105,14 +107,14 @@ class DeviceTimer:
         return sample
 
 
-def copy_bandwidth(timer: DeviceTimer, samples: int = 15) -> dict[str, float]:
+def copy_bandwidth(timer: DeviceTimer, sizes: Sequence[int], samples: int = 15) -> dict[str, float]:
     """Return the copy bandwidth in bytes a second, bytes read and bytes written both counted.
 
-    The best of two sizes, each the median of its samples.
+    The best of some sizes in bytes, each the median of its samples.
     """
     best: dict[str, float] = {"bytes_a_second": 0.0}
-    for n_bytes in (2**29, 2**31):
-        source = torch.empty(n_bytes // 4, device="cuda").normal_()
+    for n_bytes in sizes:
+        source = torch.empty(n_bytes // 4, device=timer.device).normal_()
         target = torch.empty_like(source)
         target.copy_(source)
 

@@ -155,7 +155,8 @@ def tasks(settings: Settings) -> list[Task]:
 
 def compiled_task(settings: Settings) -> Task:
     """Return torch under torch.compile, a task of its own: compiling takes long."""
-    contenders = [*who.against_fused(settings.device), who.torch_compiled()]
+    compiler = "eager" if settings.quick else "inductor"  # which takes half a minute or more
+    contenders = [*who.against_fused(settings.device), who.torch_compiled(compiler=compiler)]
     shape_set = ShapeSet("20 x 64", ((64,),) * 20) if settings.quick else shapes.RESNET50
     return Task(
         "compiled",

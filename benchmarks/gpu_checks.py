@@ -1,0 +1,220 @@
+"""What comes before measuring on a GPU: the build, the tests, and the sanitizers, as processes."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .results import ROOT, Row
+
+WORK = ROOT / "build" / "gpu"
+GPU_TESTS = ("tests/test_gpu_cuda.py", "tests/test_gpu_triton.py", "tests/test_gpu_graphs.py")
+# What the sanitizers, which slow kernels down, watch: every way in which the kernel reaches memory.
+SANITIZED = (
+    "groups or strides or skipped or written_back or move or current_stream or more_tensors "
+    "or (two_graphs and cuda) or (outlives and cuda) or (update_captured and cuda)"
+)
+SANITIZER_FOLDERS = "/usr/local/cuda/bin:/usr/local/cuda/compute-sanitizer:/opt/cuda/bin"
+
+
+@dataclass
+class Process:
+    """A command that runs beside others, its output going to a file.
+
+    Attributes:
+        name: Of the check.
+        command: What runs in the repository's root.
+        env: Variables to set.
+    """
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def output(self) -> Path:
+        return WORK / f"{self.name.replace(' ', '-')}.txt"
+
+    def start(self) -> None:
+        WORK.mkdir(parents=True, exist_ok=True)
+        with self.output.open("w") as out:
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=ROOT,
+                env={**os.environ, **self.env},
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._begin = time.monotonic()
+
+    def finish(self, deadline: float) -> Row:
+        """Wait until the deadline at most, kill what is left, and return what can be said of any.
+
+        Only this process's own group is killed.
+        """
+        try:
+            status: int | None = self._process.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, 9)
+            self._process.wait()
+            status = None
+        row: Row = {"status": status, "seconds": round(time.monotonic() - self._begin, 1)}
+        if status is None:
+            row["error"] = f"stopped after {row['seconds']:.0f} s, when its time was up"
+        return row
+
+
+def together(processes: Sequence[Process], seconds: float) -> dict[str, Row]:
+    """Run processes side by side and return a row for each."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        process.start()
+    return {process.name: process.finish(deadline) for process in processes}
+
+
+# -- the build -----------------------------------------------------------------------------------
+
+
+def build(seconds: float, *, rehearse: bool) -> Row:
+    """Build the extension in place, with CUDA, for the GPU at hand.
+
+    A rehearsal takes the extension that is there, for a build takes minutes; where there is none,
+    it builds without CUDA.
+    """
+    if rehearse and any((ROOT / "fused_warmup").glob("_C.*.so")):
+        return {"status": 0, "note": "a rehearsal does not build again what is there"}
+    env = {"FUSED_WARMUP_CUDA": "0"}
+    if not rehearse:
+        import torch
+
+        major, minor = torch.cuda.get_device_capability()
+        env = {"FUSED_WARMUP_CUDA": "1", "FUSED_WARMUP_CUDA_ARCHS": f"{major}{minor}"}
+    build_ext = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    # Metadata beside the sources makes the version known without installing anything.
+    dist_info = [sys.executable, "setup.py", "-q", "dist_info", "--output-dir", str(WORK)]
+    deadline = time.monotonic() + seconds
+    build = Process("build", build_ext, env)
+    row = together([build], seconds)["build"]
+    row |= {"env": env, "output": tail(build.output)}
+    if row["status"] != 0:
+        row.setdefault("error", f"the build failed: {row['output'][-1500:]}")
+        return row
+    row["metadata"] = together([Process("metadata", dist_info)], deadline - time.monotonic())
+    return row
+
+
+def tail(path: Path, characters: int = 6000) -> str:
+    return path.read_text(errors="replace")[-characters:]
+
+
+# -- the tests -----------------------------------------------------------------------------------
+
+
+def pytest(name: str, arguments: Sequence[str], prefix: Sequence[str] = ()) -> Process:
+    """Return a run of pytest whose results `outcomes` can read, even if it does not end."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    report = WORK / f"{name.replace(' ', '-')}.xml"
+    report.unlink(missing_ok=True)
+    command = [
+        *prefix,
+        *(sys.executable, "-m", "pytest", "-o", "addopts=--strict-markers", "-v"),
+        *("-p", "no:cacheprovider", f"--junitxml={report}", *arguments),
+    ]
+    path = [str(WORK), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return Process(name, command, {"PYTHONPATH": os.pathsep.join(path)})
+
+
+def outcomes(process: Process, row: Row) -> Row:
+    """Add to a row how many tests passed, failed and were skipped, and which did not pass."""
+    report = WORK / f"{process.name.replace(' ', '-')}.xml"
+    if report.is_file():
+        cases = list(ElementTree.parse(report).iter("testcase"))
+        bad = {"failure": [], "error": [], "skipped": []}
+        for case in cases:
+            for kind, found in bad.items():
+                for child in case.findall(kind):
+                    where = f"{case.get('classname')}::{case.get('name')}: "
+                    message = (child.get("message") or "")[:300]
+                    found.append(message if kind == "skipped" else where + message)
+        row["failed"] = bad["failure"] + bad["error"]
+        row["skipped"] = bad["skipped"]
+        row["passed"] = len(cases) - len(row["failed"]) - len(row["skipped"])
+    else:
+        text = process.output.read_text(errors="replace")
+        row["passed"] = len(re.findall(r"\bPASSED\b", text))
+        row["failed"] = re.findall(r"^.*\b(?:FAILED|ERROR)\b.*$", text, re.MULTILINE)
+        row["skipped"] = re.findall(r"^.*\bSKIPPED\b.*$", text, re.MULTILINE)
+    row["n_failed"], row["n_skipped"] = len(row["failed"]), len(row["skipped"])
+    row["skipped"] = dict(Counter(row["skipped"]))
+    row["failed"] = row["failed"][:40]
+    if row["n_failed"] or row["status"]:
+        row["output"] = tail(process.output)
+    return row
+
+
+# -- the sanitizers ------------------------------------------------------------------------------
+
+
+def find_sanitizer() -> str | None:
+    folders = os.pathsep.join([os.environ.get("PATH", os.defpath), SANITIZER_FOLDERS])
+    return shutil.which("compute-sanitizer", path=folders)
+
+
+def sanitizer(tool: str, program: str) -> Process:
+    """Return a run of some GPU tests under a tool of compute-sanitizer.
+
+    It watches our kernels alone; torch's are not what is tested and would take most of the time.
+    """
+    prefix = [program, "--tool", tool, "--target-processes", "all"]
+    prefix += ["--kernel-name", "kernel_substring=sgd_", "--report-api-errors", "no"]
+    selection = ["tests/test_gpu_cuda.py", "tests/test_gpu_graphs.py", "-k", SANITIZED]
+    return pytest(tool, selection, prefix)
+
+
+def findings(process: Process, row: Row) -> Row:
+    """Add what a sanitizer found; it says so only in its output."""
+    text = process.output.read_text(errors="replace")
+    summaries = re.findall(r"(?:ERROR|RACECHECK) SUMMARY: (\d+)", text)
+    row["summaries"] = len(summaries)
+    row["findings"] = sum(map(int, summaries))
+    if row["findings"] or not summaries:
+        row["output"] = tail(process.output)
+    if "error" not in row:
+        if "Device not supported" in text:
+            row["error"] = "compute-sanitizer does not support this machine's GPU"
+        elif not summaries:
+            row["error"] = "compute-sanitizer ended without a summary"
+        elif not row.get("passed"):
+            row["error"] = "no test passed under compute-sanitizer"
+    return row
+
+
+def run_all(seconds: float, *, rehearse: bool) -> dict[str, Row]:
+    """Run the GPU tests, all other tests and the sanitizers side by side: nothing is timed yet."""
+    others = ["tests", *(f"--ignore={path}" for path in GPU_TESTS)]
+    if importlib.util.find_spec("xdist"):
+        others += ["-n", str(min(8, max(2, (os.cpu_count() or 2) // 2)))]
+    if rehearse:
+        others = ["tests/test_schedule_segment.py"]
+    tests = [pytest("GPU tests", list(GPU_TESTS)), pytest("other tests", others)]
+    program = find_sanitizer()
+    sanitizers = [sanitizer(tool, program) for tool in ("memcheck", "racecheck")] if program else []
+    rows = together([*tests, *sanitizers], seconds)
+    for process in [*tests, *sanitizers]:
+        outcomes(process, rows[process.name])
+    for process in sanitizers:
+        findings(process, rows[process.name])
+    if program is None:
+        missing: dict[str, Any] = {"error": "compute-sanitizer was not found on this machine"}
+        rows |= {"memcheck": missing, "racecheck": dict(missing)}
+    return rows
