@@ -191,6 +191,9 @@ def test_all_warps_have_read_the_counter_before_the_ticket_is_taken(fp32) -> Non
     ticket = ptx.index("atom.global.gpu.acq_rel.add")
     assert ptx.rfind("bar.sync", 0, ticket) > ptx.rfind("st.global", 0, ticket)
     assert ptx.count("atom.") == 1
+    # Nobody reads t again: what is written is the t that was read at first, plus 1.
+    assert len(re.findall(r"tt\.load %t_ptr\b", fp32.asm["ttgir"])) == 1
+    assert len(re.findall(r"tt\.store %t_ptr\b", fp32.asm["ttgir"])) == 1
 
 
 @pytest.mark.parametrize("pairs", [[(F32, F32)], [(BF16, BF16)]], ids=["fp32", "bf16"])

@@ -31,7 +31,7 @@ def probe_triton() -> tuple[str, str, Exception | None]:
     if _interpreting():
         return "", f"{version}'s interpreter, on the CPU (TRITON_INTERPRET is set)", None
     if not (torch.cuda.is_available() or torch.xpu.is_available()):
-        return f"{version} finds no GPU", "", None
+        return f"{version} finds no GPU that it supports", "", None
     try:
         target = triton.runtime.driver.active.get_current_target()
     except Exception as error:

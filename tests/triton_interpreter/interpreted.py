@@ -195,6 +195,10 @@ def segments():
         ),
         "exp": Segment(Kind.EXP, PastEnd.CONTINUE, length=10, p=-0.5, origin=-3),
         "exp in stairs": Segment(Kind.EXP, PastEnd.CONTINUE, length=30, p=-0.7, stair=30),
+        "before its origin": Segment(
+            Kind.EXP, PastEnd.CONTINUE, length=9, p=-0.5, origin=5, stair=4
+        ),
+        "cycles before its origin": Segment(length=7, origin=5, period=7, log_cycle_gain=-0.2),
         "pow": Segment(Kind.POW, PastEnd.CONTINUE, length=100, p=0.5, shift=1.0, a=2.0, b=0.5),
         "table": Segment(Kind.TABLE, values=tuple(0.3 / (i + 1) for i in range(50)), origin=2),
         "table repeated": Segment(
