@@ -107,6 +107,10 @@ bench: venv ## Measure everything beside its peers, in under ten minutes (BENCH=
 bench-check: venv ## Compare with the goals for a CPU, in two minutes.
 	$(BIN)/python -m benchmarks check $(BENCH)
 
+.PHONY: mutants
+mutants: venv ## Break the kernels one line at a time: each break must fail a test (ten minutes).
+	$(BIN)/python tests/mutants.py
+
 .PHONY: docs
 docs: venv ## Write the reference of the API to build/docs.
 	$(BIN)/pdoc --docformat google --output-directory build/docs fused_warmup

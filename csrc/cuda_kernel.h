@@ -149,6 +149,11 @@ FW_INLINE void update_span(const Span& span, int lane) {
   int64_t tail = span.begin;
   if (is_aligned(span.entry)) {
     tail += (span.end - span.begin) / N * N;
+    // Two accesses of each tensor in flight where registers allow, one where a pack holds more
+    // elements than 4.
+#ifdef __CUDA_ARCH__
+#pragma unroll(N > 4 ? 1 : 2)
+#endif
     for (int64_t i = span.begin + lane * N; i < tail; i += WARP_SIZE * N) {
       update_elements<param_t, grad_t, N>(span.entry, i, span.step, h, options);
     }
@@ -162,7 +167,8 @@ FW_INLINE void update_span(const Span& span, int lane) {
 // needs fewer registers; `Mixed` looks at each tensor.
 template <typename param_t, typename grad_t>
 struct Uniform {
-  static constexpr int MIN_BLOCKS = 4;  // a multiprocessor, which bounds registers to 64 a thread
+  // A multiprocessor; bounds registers to 64 a thread, or 80 where a pack holds 8 elements.
+  static constexpr int MIN_BLOCKS = sizeof(param_t) < 4 ? 3 : 4;
   FW_INLINE void update(const Span& span, int lane) { update_span<param_t, grad_t>(span, lane); }
 };
 

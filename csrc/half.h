@@ -1,12 +1,17 @@
 // bfloat16 and float16 to float32 and back, in integer arithmetic that compilers vectorise and that
-// gives the same bits on host and device. Rounding is to nearest even; subnormals are exact even
-// where the processor flushes them (torch.set_flush_denormal).
+// gives the same bits everywhere (the device has instructions for it). Rounding is to nearest even;
+// subnormals are exact even where the processor flushes them (torch.set_flush_denormal).
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
 #include "schedule.h"
+
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
 
 namespace fused_warmup {
 
@@ -34,13 +39,20 @@ FW_INLINE float to_float(bfloat16 h) {
 }
 
 FW_INLINE void from_float(float f, bfloat16& out) {
+#ifdef __CUDA_ARCH__
+  out.bits = __bfloat16_as_ushort(__float2bfloat16_rn(f));
+#else
   const uint32_t bits = bits_of_float(f);
   const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
   out.bits = static_cast<uint16_t>(is_nan ? 0x7fc0u : rounded);
+#endif
 }
 
 FW_INLINE float to_float(float16 h) {
+#ifdef __CUDA_ARCH__
+  return __half2float(__ushort_as_half(h.bits));
+#else
   const uint32_t sign = static_cast<uint32_t>(h.bits & 0x8000u) << 16;
   const uint32_t magnitude = h.bits & 0x7fffu;
   // A subnormal half is an integer times 2^-24; that product is a normal float32.
@@ -50,9 +62,13 @@ FW_INLINE float to_float(float16 h) {
   const uint32_t non_finite = (magnitude << 13) | 0x7f800000u;  // inf and NaN keep their payload
   const uint32_t finite = magnitude < 0x0400u ? subnormal : normal;
   return float_from_bits(sign | (magnitude >= 0x7c00u ? non_finite : finite));
+#endif
 }
 
 FW_INLINE void from_float(float f, float16& out) {
+#ifdef __CUDA_ARCH__
+  out.bits = __half_as_ushort(__float2half_rn(f));
+#else
   const uint32_t bits = bits_of_float(f);
   const uint32_t sign = (bits >> 16) & 0x8000u;
   const uint32_t magnitude = bits & 0x7fffffffu;
@@ -64,6 +80,7 @@ FW_INLINE void from_float(float f, float16& out) {
   const uint32_t finite = magnitude < 0x38800000u ? subnormal : normal;
   // 65520 is the least magnitude that rounds to infinity.
   out.bits = static_cast<uint16_t>(sign | (magnitude >= 0x477ff000u ? non_finite : finite));
+#endif
 }
 
 }  // namespace fused_warmup

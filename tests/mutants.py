@@ -1,0 +1,200 @@
+"""Breaks the kernels in one place at a time and expects the tests to notice.
+
+    make mutants            or: python tests/mutants.py [NAME ...]
+
+Works in a copy of the tree: each mutant patches one line, rebuilds what depends on it and runs the
+tests of that kernel, which must fail. A mutant that survives is a gap in the tests. Some minutes.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+ROOT = Path(__file__).parent.parent
+CPU = ("tests/test_cpu_kernel.py", "tests/test_amp.py", "tests/test_optimizer.py")
+CUDA = ("tests/test_cuda_kernel.py",)
+TRITON = ("tests/test_triton.py",)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One wrong line: in ``file``, ``old`` (which stands there once) becomes ``new``."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+TRITON_KERNEL = "fused_warmup/backend/triton_kernel.py"
+MUTANTS = [
+    # the counter's increment
+    Mutant("cpu-counter", "csrc/cpu.cpp", "*step_.t = t + 1", "*step_.t = t + 2", CPU),
+    Mutant("cpu-advance", "csrc/cpu.cpp", "if (advance) *step_.t", "*step_.t", CPU),
+    Mutant("cuda-counter", "csrc/cuda_kernel.h", "*args.step.t = t + 1", "*args.step.t = t", CUDA),
+    Mutant("triton-counter", TRITON_KERNEL, "tl.store(t_ptr, t + 1)", "tl.store(t_ptr, t)", TRITON),
+    Mutant(
+        "triton-ticket", TRITON_KERNEL, "tl.num_programs(0) - 1:", "tl.num_programs(0) - 2:", TRITON
+    ),
+    # found_inf: a sum over devices, so not a flag of 1
+    Mutant("cpu-found-inf", "csrc/cpu.cpp", "found_inf != 0.0f", "found_inf == 1.0f", CPU),
+    Mutant("cuda-found-inf", "csrc/cuda_kernel.h", "found_inf != 0.0f", "found_inf == 1.0f", CUDA),
+    Mutant(
+        "triton-found-inf",
+        TRITON_KERNEL,
+        "tl.load(found_inf) != 0.0",
+        "tl.load(found_inf) == 1.0",
+        TRITON,
+    ),
+    # the mark of a parameter's own first applied step
+    Mutant(
+        "first-step-never-over",
+        "csrc/plan.h",
+        "return first_step != nullptr && (*first_step == FIRST_STEP_NEVER || *first_step == t)",
+        "return first_step != nullptr",
+        CPU + CUDA,
+    ),
+    Mutant(
+        "cuda-first-step-seen-by-one-warp",
+        "csrc/plan.h",
+        "(*first_step == FIRST_STEP_NEVER || *first_step == t)",
+        "*first_step == FIRST_STEP_NEVER",
+        CUDA,
+    ),
+    Mutant(
+        "cpu-first-step-not-marked",
+        "csrc/cpu.cpp",
+        "*entry.first_step == FIRST_STEP_NEVER) *entry.first_step = t",
+        "*entry.first_step == FIRST_STEP_NEVER) *entry.first_step = FIRST_STEP_NEVER",
+        CPU,
+    ),
+    Mutant("triton-first-step", TRITON_KERNEL, "| (mark == t)", "| (mark >= 0)", TRITON),
+    # the group's index
+    Mutant("cpu-group", "csrc/cpu.cpp", "step_, lr[group]", "step_, lr[0]", CPU),
+    Mutant("cuda-group", "csrc/cuda_kernel.h", "lr[entry.group]", "lr[0]", CUDA),
+    Mutant(
+        "cuda-group-options",
+        "csrc/cuda_kernel.h",
+        "args.groups[entry.group]",
+        "args.groups[0]",
+        CUDA,
+    ),
+    Mutant(
+        "triton-group",
+        TRITON_KERNEL,
+        "tl.load(tensors + (word >> 32) * TENSOR_WORDS + GROUP)",
+        "group * 0",
+        TRITON,
+    ),
+    # the tail of a tensor, and the cuts inside it
+    Mutant(
+        "cpu-tail",
+        "csrc/cpu_kernel.cpp",
+        "end - i < BLOCK_SIZE ? end - i : BLOCK_SIZE",
+        "BLOCK_SIZE < end - i ? BLOCK_SIZE : (end - i) / 8 * 8",
+        CPU,
+    ),
+    Mutant("cpu-narrow-store", "csrc/cpu_kernel.cpp", "    param.close(i, n);\n", "", CPU),
+    Mutant(
+        "cuda-tail",
+        "csrc/cuda_kernel.h",
+        "for (int64_t i = tail + lane; i < span.end;",
+        "for (int64_t i = tail + lane; i < span.end - 1;",
+        CUDA,
+    ),
+    Mutant(
+        "cuda-last-share",
+        "csrc/cuda_kernel.h",
+        "return warp == n_warps ? work : work / n_warps * warp",
+        "return work / n_warps * warp",
+        CUDA,
+    ),
+    Mutant(
+        "triton-tail",
+        TRITON_KERNEL,
+        "stop = tl.minimum(begin + BLOCK, n_elements)",
+        "stop = tl.minimum(begin + BLOCK, n_elements - 1)",
+        TRITON,
+    ),
+    # one element
+    Mutant(
+        "nesterov",
+        "csrc/sgd.h",
+        "options.nesterov ? fmadd(h.momentum,",
+        "options.nesterov ? fmadd(h.grad_weight,",
+        CPU + CUDA,
+    ),
+    Mutant(
+        "maximize", "csrc/sgd.h", "options.maximize ? -grad", "options.maximize ? grad", CPU + CUDA
+    ),
+]
+
+
+def copy_tree(to: Path) -> None:
+    """Copies what git tracks, as it is in the working tree, and compiled objects to start from."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split("\0")
+    for name in filter(None, names):
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, to / name)
+
+
+def build(tree: Path) -> None:
+    environment = {**os.environ, "FUSED_WARMUP_CUDA": "0"}
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    subprocess.run(command, cwd=tree, env=environment, check=True, capture_output=True)
+
+
+def tests_pass(tree: Path, tests: tuple[str, ...]) -> bool:
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True).returncode == 0
+
+
+def survives(tree: Path, mutant: Mutant) -> bool:
+    path = tree / mutant.file
+    original = path.read_text()
+    if original.count(mutant.old) != 1:
+        raise SystemExit(
+            f"mutant {mutant.name}: {mutant.old!r} stands {original.count(mutant.old)} times in "
+            f"{mutant.file}, it must stand there once: update tests/mutants.py"
+        )
+    path.write_text(original.replace(mutant.old, mutant.new))
+    try:
+        build(tree)
+        return tests_pass(tree, mutant.tests)
+    finally:
+        path.write_text(original)
+
+
+def main(names: list[str]) -> int:
+    chosen = [m for m in MUTANTS if not names or m.name in names]
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        copy_tree(tree)
+        build(tree)
+        needed = tuple(sorted({test for m in chosen for test in m.tests}))
+        if not tests_pass(tree, needed):
+            print(f"{', '.join(needed)} fail without any mutant: mend that first")
+            return 2
+        alive = []
+        for mutant in tqdm(chosen, unit="mutant"):
+            if survives(tree, mutant):
+                alive.append(mutant)
+                tqdm.write(f"SURVIVED {mutant.name}: {mutant.file}: {mutant.new}")
+            else:
+                tqdm.write(f"killed   {mutant.name}")
+    print(f"{len(chosen) - len(alive)} of {len(chosen)} mutants killed")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
