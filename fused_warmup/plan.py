@@ -6,6 +6,7 @@ nothing, and then launches them all; so a step that cannot be done leaves everyt
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from . import options, routing
 from .backend.native import load_native
 from .reference import put_gradient
 from .schedules import Schedule
+from .sharded import ShardedPlan, is_sharded
 from .state import Counters, State, home
 
 Groups = Sequence[Mapping[str, Any]]
@@ -59,7 +61,7 @@ class Plan:
         for (name, device), part in members.items():
             self._places.append((name, device, part))
             self.parts.append(
-                kernels.make_plan(
+                _make_plan(
                     name,
                     params=[p for p, _ in part],
                     momentum_buffers=[state[p].get("momentum_buffer") for p, _ in part],
@@ -188,6 +190,13 @@ class PythonWatch:
         for group in groups:
             objects += [group, group["params"], group["schedule"], *group["params"]]
         return objects
+
+
+def _make_plan(name: str, params: list[Tensor], **rest: Any) -> Any:
+    make = partial(kernels.make_plan, name)
+    if name != "reference" and any(map(is_sharded, params)):
+        return ShardedPlan(make, params, **rest)
+    return make(params=params, **rest)
 
 
 def _schedules(groups: Groups) -> tuple[list[Schedule], list[int]]:

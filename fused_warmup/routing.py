@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .backend import default_backend, device_types
+from .sharded import is_sharded, local_of, split_alike
 
 NATIVE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -41,7 +42,11 @@ def same_layout(a: Tensor, b: Tensor) -> bool:
 
 
 def native_obstacle(tensor: Tensor) -> tuple[str, str] | None:
-    """Return why no native kernel can use a tensor and what it needs, or None if one can."""
+    """Return why no native kernel can use a tensor and what it needs, or None if one can.
+
+    Of a DTensor, the kernel uses the local tensor.
+    """
+    tensor = local_of(tensor)
     if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
         return f"is a {type(tensor).__name__}", "a plain tensor"
     if tensor.layout != torch.strided:
@@ -53,7 +58,10 @@ def native_obstacle(tensor: Tensor) -> tuple[str, str] | None:
 
 def parameter_obstacle(param: Tensor) -> tuple[str, str] | None:
     """Return why no native kernel can update a parameter in place, or None if one can."""
+    if is_sharded(param) and any(p.is_partial() for p in param.placements):  # type: ignore[attr-defined]
+        return "is a DTensor that is partial", "each element whole on one rank"
     obstacle = native_obstacle(param)
+    param = local_of(param)
     if obstacle is None and param.numel() > 0 and not is_dense(param):
         return f"has strides {param.stride()}, with holes or overlaps", "dense memory"
     if obstacle is None and param.is_neg():
@@ -86,12 +94,25 @@ def check_parameter(param: Tensor, group: Mapping[str, Any], backend: str | None
         )
 
 
+def gradient_obstacle(param: Tensor, grad: Tensor) -> tuple[str, str] | None:
+    """Return why no native kernel can use a gradient and what it needs, or None if one can."""
+    if not split_alike(param, grad):
+        split = "as a plain tensor" if not is_sharded(grad) else f"by {grad.placements}"  # type: ignore[attr-defined]
+        return f"comes {split}", "the parameter's own split over ranks"
+    obstacle = native_obstacle(grad)
+    if obstacle is None and is_sharded(grad):
+        ours, theirs = local_of(grad), local_of(param)
+        if ours.shape != theirs.shape or not same_layout(ours, theirs):
+            return f"has a shard of strides {ours.stride()}", f"the parameter's {theirs.stride()}"
+    return obstacle
+
+
 def backend_of(param: Tensor, group: Mapping[str, Any], backend: str | None) -> str:
     """Return the backend that updates a parameter with the gradient it has now."""
     if backend is not None:
         check_parameter(param, group, backend)
         return backend
-    grad_will_do = param.grad is None or native_obstacle(param.grad) is None
+    grad_will_do = param.grad is None or gradient_obstacle(param, param.grad) is None
     if group["differentiable"] or not grad_will_do or parameter_obstacle(param) is not None:
         return "reference"
     return default_backend(param.device.type)
@@ -123,7 +144,7 @@ def check_gradient(param: Tensor, grad: Tensor, group: Mapping[str, Any], backen
         )
     if backend == "reference":
         return
-    obstacle = native_obstacle(grad)
+    obstacle = gradient_obstacle(param, grad)
     if obstacle is not None:
         found, wanted = obstacle
         remedy = ", or build the embedding with sparse=False" if sparse else ""
@@ -138,7 +159,7 @@ def laid_out_as(param: Tensor, grad: Tensor, copies: list[tuple[Tensor, Tensor, 
 
     Where that takes a copy, (``param``, ``grad``, the copy) is added to ``copies``.
     """
-    if same_layout(grad, param) and not grad.is_neg():
+    if is_sharded(grad) or (same_layout(grad, param) and not grad.is_neg()):
         return grad
     copy = torch.empty_like(param, dtype=grad.dtype, memory_format=torch.preserve_format)
     copy.copy_(grad)

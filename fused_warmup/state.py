@@ -15,6 +15,7 @@ from torch import Tensor
 from . import options
 from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER
 from .routing import describe, is_dense, same_layout
+from .sharded import any_nonzero, local_of, split_as
 
 State = MutableMapping[Any, dict[str, Any]]
 
@@ -96,7 +97,7 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
     if buffer is not None and buffer.is_meta and not param.is_meta:
         buffer = None
     if buffer is not None and (buffer.dtype, buffer.shape) != (param.dtype, param.shape):
-        if not buffer.is_meta and buffer.any():
+        if not buffer.is_meta and any_nonzero(buffer):
             raise TypeError(
                 f"a parameter of shape {tuple(param.shape)} is {param.dtype} now and its "
                 f"momentum_buffer is {buffer.dtype} of shape {tuple(buffer.shape)}, they must be "
@@ -114,7 +115,9 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
         buffer = torch.zeros_like(param, memory_format=torch.preserve_format, requires_grad=False)
     if buffer.device != param.device:
         buffer = buffer.to(param.device)
-    if is_dense(param) and not same_layout(buffer, param):  # model.to(memory_format=...)
+    buffer = split_as(buffer, param)
+    ours, theirs = local_of(buffer), local_of(param)
+    if is_dense(theirs) and not same_layout(ours, theirs):  # model.to(memory_format=...)
         buffer = torch.empty_like(param, memory_format=torch.preserve_format).copy_(buffer)
     entry["momentum_buffer"] = buffer
     if group["dampening"] != 0:
@@ -157,8 +160,9 @@ def first_step_mark(momentum_buffer: Tensor) -> Tensor:
     """
     if momentum_buffer.is_meta:
         return torch.tensor(FIRST_STEP_NEVER, device="cpu")
-    moved = (momentum_buffer.detach() != 0).any()
-    return torch.where(moved, FIRST_STEP_BEFORE, FIRST_STEP_NEVER).to(torch.int64)
+    return torch.where(any_nonzero(momentum_buffer), FIRST_STEP_BEFORE, FIRST_STEP_NEVER).to(
+        torch.int64
+    )
 
 
 def check_loadable(loaded: State, groups: Iterable[Mapping[str, Any]]) -> None:
@@ -224,7 +228,7 @@ def adopt(loaded: State, own: State, groups: Iterable[Mapping[str, Any]]) -> Non
 def _kept_or(value: Tensor, kept: Tensor) -> Tensor:
     """Return ``kept`` filled with ``value`` if it can hold it, else ``value``."""
     alike = (value.shape, value.dtype) == (kept.shape, kept.dtype)
-    return kept.copy_(value) if alike else value
+    return kept.copy_(split_as(value, kept)) if alike else value
 
 
 def without_live_counters(state_dict: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,154 @@
+"""DTensor parameters (FSDP2, tensor parallelism): kernels update each rank's own shard, in place.
+
+State stays DTensor, so that torch.distributed.checkpoint can reshard it; a kernel is given the
+tensors inside. An update is element by element, so nothing needs to be communicated where a
+parameter, its gradient and its momentum are split alike. Where they are not, torch's own DTensor
+operations (the reference backend) bring them together.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Tell whether a tensor is a DTensor."""
+    # Whoever has one has imported the module; others need not wait for it.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, getattr(module, "DTensor", ()))
+
+
+def local_of(tensor: Tensor) -> Tensor:
+    """Return what this rank holds of a DTensor; any other tensor as it is."""
+    # Not to_local(): a kernel needs the very tensor, and autograd has no part in a step.
+    return tensor._local_tensor if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def split_alike(a: Tensor, b: Tensor) -> bool:
+    """Tell whether each rank holds the same elements of two tensors of equal shape."""
+    if not (is_sharded(a) and is_sharded(b)):
+        return not (is_sharded(a) or is_sharded(b))
+    ours, theirs = a._spec, b._spec  # type: ignore[attr-defined]
+    # FSDP2 gives a gradient its parameter's own spec.
+    return ours is theirs or (ours.placements == theirs.placements and ours.mesh == theirs.mesh)
+
+
+def split_as(tensor: Tensor, like: Tensor) -> Tensor:
+    """Return a tensor's values split as ``like`` is; communicates only between two DTensors.
+
+    A whole tensor is the same on every rank, so each takes its own part of it.
+    """
+    if split_alike(tensor, like):
+        return tensor
+    if not is_sharded(like):
+        return tensor.full_tensor()  # type: ignore[attr-defined, no-any-return]
+    mesh, placements = like.device_mesh, like.placements  # type: ignore[attr-defined]
+    if is_sharded(tensor):
+        if tensor.device_mesh == mesh:  # type: ignore[attr-defined]
+            return tensor.redistribute(mesh, placements)  # type: ignore[attr-defined, no-any-return]
+        tensor = tensor.full_tensor()  # type: ignore[attr-defined]
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor, mesh, placements, src_data_rank=None)
+
+
+def any_nonzero(tensor: Tensor) -> Tensor:
+    """Return whether a tensor holds anything but zeros, on its device; all ranks agree."""
+    found = (tensor.detach() != 0).any()
+    return found.full_tensor() if is_sharded(found) else found  # type: ignore[attr-defined]
+
+
+class ShardedPlan:
+    """A backend's plan for the local tensors of DTensors, used as the backend's own is.
+
+    Args:
+        make: Builds the backend's plan.
+        params: DTensors, plain tensors among them.
+        momentum_buffers: One a parameter or None, each split as its parameter is.
+        first_steps: First-step marks or None, plain tensors.
+        rest: What else ``make`` takes.
+    """
+
+    def __init__(
+        self,
+        make: Callable[..., Any],
+        params: Sequence[Tensor],
+        momentum_buffers: Sequence[Tensor | None],
+        first_steps: Sequence[Tensor | None],
+        **rest: Any,
+    ) -> None:
+        self._locals = [local_of(p) for p in params]
+        self._buffers = [(b, local_of(b)) for b in momentum_buffers if b is not None]
+        self._params = params
+        self._plan = make(
+            params=self._locals,
+            momentum_buffers=[None if b is None else local_of(b) for b in momentum_buffers],
+            first_steps=first_steps,
+            **rest,
+        )
+        # Other ranks mark a parameter's first step; without elements of it, no kernel does here,
+        # and a checkpoint may take any rank's mark.
+        self._empty_marks = [
+            (i, mark)
+            for i, (local, mark) in enumerate(zip(self._locals, first_steps, strict=True))
+            if mark is not None and local.numel() == 0
+        ]
+        self.active: list[Tensor] = []
+
+    def prepare(
+        self,
+        groups: Sequence[Mapping[str, Any]],
+        grads: Sequence[Tensor | None] | None,
+        grad_scale: Tensor | None,
+        found_inf: Tensor | None,
+        write_grads: bool,
+    ) -> bool:
+        """Read what the step needs and touch nothing. False: it needs another form or plan."""
+        if grads is None:
+            grads = [p.grad for p in self._params]
+        shards: list[Tensor | None] = []
+        for p, local, grad in zip(self._params, self._locals, grads, strict=True):
+            # FSDP2 puts another local tensor into a parameter when a state dict is assigned.
+            if local_of(p) is not local or (grad is not None and not split_alike(grad, p)):
+                return False
+            shards.append(None if grad is None else local_of(grad))
+        if any(local_of(buffer) is not local for buffer, local in self._buffers):
+            return False
+        if not self._plan.prepare(groups, shards, grad_scale, found_inf, write_grads):
+            return False
+        self.active = [
+            p for p, shard in zip(self._params, shards, strict=True) if shard is not None
+        ]
+        written = write_grads and grad_scale is not None
+        self._written = [shard for shard in shards if shard is not None] if written else []
+        self._found_inf = found_inf
+        self._marks = [mark for i, mark in self._empty_marks if shards[i] is not None]
+        return True
+
+    def launch(self, advance: bool) -> bool:
+        """Apply the step. False where ``found_inf`` is known to have skipped it."""
+        if not self._plan.launch(advance):
+            return False
+        # The DTensors around them have version counters of their own.
+        torch.autograd.graph.increment_version([*self._plan.active, *self._written])
+        for mark in self._marks:
+            first = mark == FIRST_STEP_NEVER
+            if self._found_inf is not None:
+                first &= self._found_inf == 0
+            mark.copy_(torch.where(first, FIRST_STEP_BEFORE, mark))
+        self._written = []  # gradients must not outlive zero_grad()
+        return True
+
+    @property
+    def n_captured(self) -> int:
+        """Launches that CUDA graphs hold."""
+        return getattr(self._plan, "n_captured", 0)
+
+    def update_captured(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        """Give the groups' present options to launches that CUDA graphs hold."""
+        self._plan.update_captured(groups)
