@@ -10,13 +10,16 @@ import pytest
 
 from fused_warmup.backend import triton_probe
 
-INTERPRETED = Path(__file__).parent / "triton_interpreter" / "interpreted.py"
+INTERPRETED = Path(__file__).parent / "triton_interpreter"
 
 
 def test_kernel_equals_the_reference_in_the_interpreter() -> None:
     pytest.importorskip("triton")
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", str(INTERPRETED)],
+        [
+            *(sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider"),
+            *("--override-ini", "python_files=interpreted_*.py", str(INTERPRETED)),
+        ],
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,

@@ -8,9 +8,9 @@ CPU tensors. That interpreter rounds a fused multiply-add twice and truncates to
 
 In a graph capture, what changes between replays is read from device memory: the step, a tensor lr,
 ``grad_scale`` and ``found_inf``. Plain numbers stay those of the capture until
-`SGD.update_captured`, addresses for good. Run a step before it, which compiles the kernel. Gradients
-may be allocated during the capture: the graph then begins with a copy of their addresses, from
-pinned memory that nothing else uses.
+`SGD.update_captured`, addresses for good. Run a step before it, which compiles the kernel.
+Gradients may be allocated during the capture: the graph then begins with a copy of their addresses,
+from pinned memory that nothing else uses.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,0 +1,133 @@
+"""What graph captures make of the Triton backend's tables, in Triton's interpreter."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from cases import BLOCK, Launches, draw, parameters
+
+from fused_warmup import SGD
+from fused_warmup.backend import triton as backend
+from fused_warmup.backend.triton_tables import DeviceTable, words_of
+from fused_warmup.schedules import cosine
+
+
+def test_a_captured_launch_reads_the_same_tables_ever_after(monkeypatch):
+    launches, capturing = Launches(monkeypatch), False
+    monkeypatch.setattr(backend, "_capturing", lambda device: capturing)
+
+    def make():
+        return parameters((5, BLOCK + 1))
+
+    ours = SGD(make(), lr=0.1, momentum=0.9, schedule=cosine(40), backend="triton")
+    theirs = SGD(make(), lr=0.1, momentum=0.9, schedule=cosine(40), backend="reference")
+
+    def pairs():
+        return zip(ours.param_groups[0]["params"], theirs.param_groups[0]["params"], strict=True)
+
+    def new_gradients(seed):
+        for p, q in pairs():
+            p.grad = draw(p.numel(), torch.float32, seed)
+            q.grad = p.grad.clone()
+
+    def check():
+        for p, q in pairs():
+            assert torch.equal(p, q)
+        assert ours.steps_applied == theirs.steps_applied
+
+    def captured():
+        nonlocal capturing
+        capturing = True
+        ours.step()
+        capturing = False
+        theirs.step()
+        return len(launches.recorded) - 1, [p.grad for p, _ in pairs()]
+
+    def replayed(graph):
+        launch, grads = graph
+        launches.replay(launch)
+        for (_, q), grad in zip(pairs(), grads, strict=True):
+            q.grad = grad.clone()
+        theirs.step()
+
+    for opt in (ours, theirs):
+        opt.step()
+    static = captured()  # with the eager step's gradients: its tables serve the graph as they are
+    new_gradients(1)
+    moved = captured()  # with gradients of its own
+    new_gradients(2)
+    for opt in (ours, theirs):
+        opt.param_groups[0]["weight_decay"] = 0.5
+        opt.step()
+    check()
+    for opt in (ours, theirs):
+        opt.param_groups[0]["weight_decay"] = 0.0  # a graph has the numbers of its capture
+    for graph in (static, moved, static):
+        replayed(graph)
+        check()
+    new_gradients(3)
+    for opt in (ours, theirs):
+        opt.step()
+    check()
+
+
+@pytest.mark.parametrize("changed_before", [False, True], ids=["own table", "captured copy"])
+def test_captured_launches_take_new_options_on_demand(monkeypatch, changed_before):
+    launches, capturing = Launches(monkeypatch), False
+    monkeypatch.setattr(backend, "_capturing", lambda device: capturing)
+    (p,) = parameters((5,))
+    p.grad.fill_(1.0)
+    opt = SGD([p], lr=1.0, backend="triton")
+    (group,) = opt.param_groups
+
+    def moved(step):
+        before = p.detach().clone()
+        step()
+        return (before - p.detach()).mean().item()
+
+    opt.step()
+    group["lr"] = 2.0 if changed_before else 1.0
+    capturing = True
+    opt.step()
+    capturing = False
+    group["lr"] = 4.0
+    assert moved(lambda: launches.replay(-1)) == pytest.approx(2.0 if changed_before else 1.0)
+    opt.update_captured()
+    graph = len(launches.recorded) - 1
+    plan = weakref.ref(opt._plan.parts[0])
+
+    def replay():
+        if changed_before:  # the copy at the head of the graph
+            table, staging = plan()._group_table._captured[0]
+            table.copy_(staging)
+        launches.replay(graph)
+
+    assert moved(replay) == pytest.approx(4.0)
+    group["lr"] = 1.0
+    assert moved(opt.step) == pytest.approx(1.0)
+    opt.add_param_group({"params": parameters((3,))})
+    opt.step()  # by another plan
+    gc.collect()
+    assert moved(replay) == pytest.approx(4.0)
+
+
+def test_the_first_step_cannot_be_captured(monkeypatch):
+    monkeypatch.setattr(backend, "_capturing", lambda device: True)
+    opt = SGD(parameters((5,)), lr=0.1, backend="triton")
+    with pytest.raises(RuntimeError, match="run one step before the capture"):
+        opt.step()
+    assert opt.steps_applied == 0
+
+
+def test_a_capture_that_needs_pinned_memory_says_what_to_do(monkeypatch):
+    table = DeviceTable(torch.device("cpu"))
+    table.holding(words_of(b"12345678"), False)
+    table.holding(words_of(b"abcdefgh"), True)  # takes the block that was put aside
+
+    def fail(words):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(table, "_staging", fail)
+    with pytest.raises(RuntimeError, match="run one step with the same parameters before each"):
+        table.holding(words_of(b"ijklmnop"), True)

@@ -1,0 +1,143 @@
+"""Steps of the Triton backend in a row, in Triton's interpreter."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from cases import BLOCK, Launches, Pair, bytes_of, draw, parameters
+
+import fused_warmup
+from fused_warmup import SGD
+from fused_warmup.backend import triton as backend
+from fused_warmup.backend.triton_tables import DeviceTable
+from fused_warmup.schedules import cosine, linear_warmup
+
+
+def test_a_late_parameters_first_step_is_its_own():
+    pair = Pair(lambda: parameters((BLOCK + 3, 5)), lr=0.1, momentum=0.9, dampening=0.5)
+    late = [pair.params(opt)[1] for opt in pair.both()]
+    for p in late:
+        p.grad = None
+    pair.step(2)
+    pair.step(1, found_inf=1.0)
+    for p in late:
+        p.grad = draw(5, torch.float32, 3)
+    pair.step(1, found_inf=1.0)
+    pair.step(2)
+    assert [int(pair.ours.state[p]["first_step"]) for p in pair.params(pair.ours)] == [0, 2]
+
+
+def test_a_step_of_empty_tensors_is_a_step():
+    opt = SGD(parameters((0, 0)), lr=0.1, momentum=0.9, schedule=linear_warmup(4), backend="triton")
+    opt.step()
+    opt.step()
+    assert (opt.steps_applied, opt.get_last_lr()) == (2, [0.1 * 0.25])
+
+
+def test_a_device_without_gradients_keeps_the_count():
+    t, lr = torch.tensor(5), torch.zeros(1, dtype=torch.float64)
+    group = dict(zip(backend.OPTIONS, (0.0, 0.0, 0.0, False, False), strict=True), lr=0.5)
+    plan = backend.TritonPlan([torch.ones(3)], [None], [None], [0], [], [-1], t, lr)
+    assert plan.prepare([group], [None], None, None, True)
+    plan.launch(True)
+    assert (plan.active, int(t), lr.tolist()) == ([], 6, [0.5])
+
+
+def test_without_a_gradient_there_is_no_step():
+    opt = SGD([torch.ones(3, requires_grad=True)], lr=0.1, backend="triton")
+    opt.step()
+    assert opt.steps_applied == 0
+
+
+def test_tables_follow_what_changes_between_steps():
+    pair = Pair(lambda: parameters((5, BLOCK + 1, 30)), lr=0.1, momentum=0.9)
+    pair.step()
+    for opt in pair.both():  # gradients elsewhere
+        for i, p in enumerate(pair.params(opt)):
+            p.grad = draw(p.numel(), torch.float32, 30 + i)
+    pair.step()
+    for opt in pair.both():  # options
+        opt.param_groups[0].update(lr=0.3, weight_decay=0.1, nesterov=True, maximize=True)
+    pair.step()
+    for opt in pair.both():  # one parameter without a gradient
+        pair.params(opt)[1].grad = None
+    pair.step()
+    for opt in pair.both():  # the gradient of another dtype
+        p = pair.params(opt)[1]
+        p.grad_dtype = torch.bfloat16
+        p.grad = draw(p.numel(), torch.bfloat16, 40)
+    pair.step()
+    for opt in pair.both():  # a parameter's memory
+        p = pair.params(opt)[0]
+        p.data = p.data.clone()
+    pair.step()
+    for opt in pair.both():  # the momentum's memory
+        buffer = opt.state[pair.params(opt)[2]]["momentum_buffer"]
+        buffer.data = buffer.data.clone()
+    pair.step()
+    for opt in pair.both():  # another group, another schedule
+        opt.add_param_group({"params": parameters((9,)), "schedule": linear_warmup(50)})
+    pair.step(2)
+
+
+def test_a_bad_option_raises_before_anything_moves():
+    opt = SGD(parameters((5,)), lr=0.1, backend="triton")
+    opt.step()
+    before = bytes_of(opt)
+    for name, value in (("lr", float("nan")), ("weight_decay", -1.0), ("momentum", float("inf"))):
+        good, opt.param_groups[0][name] = opt.param_groups[0][name], value
+        with pytest.raises(ValueError, match=str(value)):
+            opt.step()
+        opt.param_groups[0][name] = good
+    assert bytes_of(opt) == before
+
+
+def test_a_sparse_gradient_raises():
+    p = torch.ones(3, 2, requires_grad=True)
+    opt = SGD([p], lr=0.1, backend="triton")
+    p.grad = torch.zeros(3, 2).to_sparse()
+    with pytest.raises(TypeError, match="sparse"):
+        opt.step()
+    assert opt.steps_applied == 0
+
+
+def test_a_steady_step_is_one_launch_and_no_upload(monkeypatch):
+    launches, uploads = Launches(monkeypatch), []
+    upload = DeviceTable._upload
+    monkeypatch.setattr(
+        DeviceTable, "_upload", lambda self, words: (uploads.append(words), upload(self, words))
+    )
+    groups = [{"params": parameters((5, BLOCK + 1))}, {"params": parameters((7,)), "lr": 0.2}]
+    opt = SGD(groups, lr=0.1, momentum=0.9, schedule=cosine(9), backend="triton")
+    for step in range(4):
+        opt.step()
+        assert len(launches.recorded) == step + 1
+        assert len(uploads) == 3
+    opt.param_groups[0]["lr"] = 0.3
+    opt.step()
+    assert len(uploads) == 4
+    p = opt.param_groups[0]["params"][0]
+    p.grad = p.grad.clone()
+    opt.step()
+    assert len(uploads) == 5
+    assert opt.steps_applied == len(launches.recorded) == 6
+
+
+def test_gradients_are_not_kept_alive():
+    (p,) = parameters((5,))
+    opt = SGD([p], lr=0.1, backend="triton")
+    opt.step()
+    grad = weakref.ref(p.grad)
+    opt.zero_grad()
+    gc.collect()
+    assert grad() is None
+
+
+def test_the_interpreter_serves_the_cpu_and_only_if_asked():
+    found = fused_warmup.backends()["triton"]
+    assert found.available
+    assert "interpreter" in found.reason
+    opt = SGD(parameters((3,)), lr=0.1)
+    opt.step()
+    assert not isinstance(opt._plan.parts[0], backend.TritonPlan)
