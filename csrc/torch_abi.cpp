@@ -42,6 +42,20 @@ const Functions& functions() {
   return found;
 }
 
+// The one word of a Python object that points to its tensor's implementation, or null.
+// torch.utils.swap_tensors, by which modules may convert, exchanges that word between two objects.
+void* const* find_cell(PyObject* tensor, const void* impl) {
+  void* const* const words = reinterpret_cast<void* const*>(tensor);
+  const size_t n_words = static_cast<size_t>(Py_TYPE(tensor)->tp_basicsize) / sizeof(void*);
+  void* const* found = nullptr;
+  for (size_t i = sizeof(PyObject) / sizeof(void*); i < n_words; ++i) {
+    if (words[i] != impl) continue;
+    if (found != nullptr) return nullptr;
+    found = words + i;
+  }
+  return found;
+}
+
 }  // namespace
 
 TensorLook::TensorLook(PyObject* tensor, const void* data) {
@@ -53,8 +67,11 @@ TensorLook::TensorLook(PyObject* tensor, const void* data) {
   // it points to lives as long as the Python object.
   impl_ = *handle;
   functions().delete_tensor(handle);
+  cell_ = find_cell(tensor, impl_);
   void* seen = nullptr;
-  if (functions().get_data_ptr(&impl_, &seen) != 0 || seen != data) impl_ = nullptr;
+  if (cell_ == nullptr || functions().get_data_ptr(&impl_, &seen) != 0 || seen != data) {
+    impl_ = nullptr;
+  }
 }
 
 void TensorLook::find_prefetch_address(PyObject* tensor) {
@@ -63,6 +80,7 @@ void TensorLook::find_prefetch_address(PyObject* tensor) {
 }
 
 bool TensorLook::is_at(const void* data, const int64_t* sizes_and_strides, int32_t n_dims) const {
+  if (*cell_ != impl_) return false;  // and nobody may have kept the implementation alive
   void* seen = nullptr;
   int64_t* strides = nullptr;
   if (functions().get_data_ptr(&impl_, &seen) != 0 || seen != data) return false;

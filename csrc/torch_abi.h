@@ -34,6 +34,7 @@ class TensorLook {
 
  private:
   void* impl_ = nullptr;           // what torch's handle points to: the tensor's implementation
+  void* const* cell_ = nullptr;    // where the Python object keeps that pointer
   const void* storage_ = nullptr;  // its storage at one time; only to prefetch, never read
 };
 

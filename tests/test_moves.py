@@ -177,3 +177,26 @@ def test_wrapped_gradients_find_the_reference() -> None:
     q.grad = grad
     with pytest.raises(TypeError, match="is a TwoTensor, backend='cpu' needs a plain tensor"):
         native.step()
+
+
+@every_backend
+@pytest.mark.parametrize("what", ["parameter", "momentum"])
+def test_tensors_swapped_underneath_their_objects(backend, what) -> None:
+    """By torch.utils.swap_tensors, with which modules may convert: same objects, other tensors."""
+    mine, theirs = models((5,), (70,), (3,)), models((5,), (70,), (3,))
+    ours = SGD(mine, lr=0.1, momentum=0.9, backend=backend)
+    torchs = torch.optim.SGD(theirs, lr=0.1, momentum=0.9, foreach=False)
+    old = []
+    for step in range(4):
+        for params, opt in ((mine, ours), (theirs, torchs)):
+            set_grads(params, step)
+            opt.step()
+            for p in params:
+                tensor = p if what == "parameter" else opt.state[p]["momentum_buffer"]
+                tensor.grad = None
+                other = tensor.detach().clone().mul_(0.5).requires_grad_(tensor.requires_grad)
+                torch.utils.swap_tensors(tensor, other)
+                with torch.no_grad():
+                    old.append(other.fill_(torch.nan))  # not to be touched again
+        assert all(map(same_bits, mine, theirs))
+    assert all(each.isnan().all() for each in old)
