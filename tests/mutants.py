@@ -138,11 +138,15 @@ MUTANTS = [
 
 
 def copy_tree(to: Path) -> None:
-    """Copies what git tracks, as it is in the working tree, and compiled objects to start from."""
+    """Copies the working tree, but for what git ignores."""
     names = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout.split("\0")
-    for name in filter(None, names):
+    for name in {name for name in names if name and (ROOT / name).is_file()}:
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, to / name)
 
