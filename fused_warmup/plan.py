@@ -113,6 +113,7 @@ class Plan:
         for group in groups:
             options.check(group)
         copies: list[tuple[Tensor, Tensor, Tensor]] = []
+        kept: list[Any] = []  # a prepared part holds addresses of what was made for it here
         for (name, device, members), part in zip(self._places, self.parts, strict=True):
             grads = []
             for p, index in members:
@@ -127,6 +128,7 @@ class Plan:
             by_autograd = name == "reference"
             plain = [routing.plain_options(group, device, by_autograd) for group in groups]
             scalars = (_on(device, grad_scale), _on(device, found_inf))
+            kept.append((plain, grads, scalars))
             if not part.prepare(plain, grads, *scalars, write_grads):
                 return False
         writes_grads = write_grads and grad_scale is not None

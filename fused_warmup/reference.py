@@ -119,7 +119,7 @@ class ReferencePlan:
             if grad is not None and not self._has_state_for(i, groups[self.group_of[i]]):
                 return False
         self._groups = groups
-        self._grads = grads
+        self._grads = list(grads)
         self._grad_scale, self._found_inf = grad_scale, found_inf
         self._write_grads = write_grads
         self.active = [p for p, g in zip(self.params, self._grads, strict=True) if g is not None]
@@ -135,13 +135,14 @@ class ReferencePlan:
 
     def launch(self, advance: bool) -> bool:
         """Apply the step. False where ``found_inf`` skipped it."""
+        grads, self._grads = self._grads, []  # no gradient outlives the step for our sake
         if self._found_inf is not None and float(self._found_inf) != 0.0:
             return False
         t = int(self.t)
         with torch.set_grad_enabled(any(group["differentiable"] for group in self._groups)):
             rates = [self._rate(i, t) for i in range(len(self._groups))]
-            for i, grad in enumerate(self._grads):
-                if grad is not None:
+            for i, grad in enumerate(grads):
+                if grad is not None and grad.numel() > 0:
                     self._update(i, grad, rates[self.group_of[i]], t)
         with torch.no_grad():
             for i, rate in enumerate(rates):
