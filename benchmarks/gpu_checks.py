@@ -20,8 +20,8 @@ WORK = ROOT / "build" / "gpu"
 GPU_TESTS = ("tests/test_gpu_cuda.py", "tests/test_gpu_triton.py", "tests/test_gpu_graphs.py")
 # What the sanitizers, which slow kernels down, watch: every way in which the kernel reaches memory.
 SANITIZED = (
-    "groups or strides or skipped or written_back or move or current_stream or more_tensors "
-    "or (two_graphs and cuda) or (outlives and cuda) or (update_captured and cuda)"
+    "not steady and (groups or strides or skipped or written_back or move or current_stream "
+    "or more_tensors or (two_graphs and cuda) or (outlives and cuda) or (update_captured and cuda))"
 )
 SANITIZER_FOLDERS = "/usr/local/cuda/bin:/usr/local/cuda/compute-sanitizer:/opt/cuda/bin"
 
@@ -201,12 +201,14 @@ def findings(process: Process, row: Row) -> Row:
 
 def run_all(seconds: float, *, rehearse: bool) -> dict[str, Row]:
     """Run the GPU tests, all other tests and the sanitizers side by side: nothing is timed yet."""
-    others = ["tests", *(f"--ignore={path}" for path in GPU_TESTS)]
-    if importlib.util.find_spec("xdist"):
-        others += ["-n", str(min(8, max(2, (os.cpu_count() or 2) // 2)))]
+    mine, others = list(GPU_TESTS), ["tests", *(f"--ignore={path}" for path in GPU_TESTS)]
+    cores = os.cpu_count() or 1
     if rehearse:
         others = ["tests/test_schedule_segment.py"]
-    tests = [pytest("GPU tests", list(GPU_TESTS)), pytest("other tests", others)]
+    elif importlib.util.find_spec("xdist") and cores >= 8:
+        mine += ["-n", "3"]
+        others += ["-n", str(cores // 2)]
+    tests = [pytest("GPU tests", mine), pytest("other tests", others)]
     program = find_sanitizer()
     sanitizers = [sanitizer(tool, program) for tool in ("memcheck", "racecheck")] if program else []
     rows = together([*tests, *sanitizers], seconds)

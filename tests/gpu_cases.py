@@ -17,6 +17,8 @@ from fused_warmup.schedules import constant, cosine, linear_warmup
 NEEDS_GPU = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+    # torch's word that a thread of autograd met cuBLAS before any other CUDA call.
+    pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS"),
 ]
 
 # Around the elements of a 16-byte access, of a warp's, of a cut's multiple, of a share.
