@@ -17,7 +17,7 @@ from . import options, routing
 from .backend.native import load_native
 from .reference import put_gradient
 from .schedules import Schedule
-from .sharded import ShardedPlan, is_sharded
+from .sharded import ShardedPlan, is_flat_shard, is_sharded
 from .state import Counters, State, home
 
 Groups = Sequence[Mapping[str, Any]]
@@ -47,6 +47,7 @@ class Plan:
         self._watch = (native.Watch if native else PythonWatch)(state, groups)
         # A frozen parameter has no state. Once it has a gradient, it needs another plan.
         self._frozen = [p for group in groups for p in group["params"] if p not in state]
+        self._flat = any(is_flat_shard(p) for group in groups for p in group["params"])
         schedules, schedule_of = _schedules(groups)
 
         members: dict[tuple[str, torch.device], list[tuple[Tensor, int]]] = {}
@@ -87,7 +88,7 @@ class Plan:
         Returns:
             Whether the step was done (or skipped by ``found_inf``). False: nothing was touched.
         """
-        if not self._fits(state, groups):
+        if not self._fits(state, groups, grad_scale):
             return False
         for part in self.parts:
             if not part.prepare(groups, None, grad_scale, found_inf, write_grads):
@@ -108,7 +109,7 @@ class Plan:
         Gradients whose strides are not the parameter's are copied into them, and scalars go to the
         device of each part.
         """
-        if not self._fits(state, groups):
+        if not self._fits(state, groups, grad_scale):
             return False
         for group in groups:
             options.check(group)
@@ -138,7 +139,13 @@ class Plan:
                 put_gradient(p, grad, copy)
         return True
 
-    def _fits(self, state: State, groups: Groups) -> bool:
+    def _fits(self, state: State, groups: Groups, grad_scale: Tensor | None) -> bool:
+        if self._flat and grad_scale is not None:
+            raise RuntimeError(
+                "grad_scale is set and parameters are flat shards of FSDP1, where each rank's "
+                "scaler knows of its own overflows only and could skip alone: call "
+                "scaler.unscale_(optimizer) before scaler.step, or build SGD with unscale=False"
+            )
         for p in self._frozen:
             if p.grad is not None:
                 return False

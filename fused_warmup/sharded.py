@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER
+from .reference import FIRST_STEP_NEVER
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -27,6 +27,11 @@ def local_of(tensor: Tensor) -> Tensor:
     """Return what this rank holds of a DTensor; any other tensor as it is."""
     # Not to_local(): a kernel needs the very tensor, and autograd has no part in a step.
     return tensor._local_tensor if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def is_flat_shard(tensor: Tensor) -> bool:
+    """Tell whether a parameter is a rank's part of FSDP1's flat parameter."""
+    return getattr(tensor, "_fsdp_flattened", False) or getattr(tensor, "_is_flat_param", False)
 
 
 def split_alike(a: Tensor, b: Tensor) -> bool:
@@ -98,6 +103,7 @@ class ShardedPlan:
             for i, (local, mark) in enumerate(zip(self._locals, first_steps, strict=True))
             if mark is not None and local.numel() == 0
         ]
+        self._t = rest["t"]
         self.active: list[Tensor] = []
 
     def prepare(
@@ -140,7 +146,7 @@ class ShardedPlan:
             first = mark == FIRST_STEP_NEVER
             if self._found_inf is not None:
                 first &= self._found_inf == 0
-            mark.copy_(torch.where(first, FIRST_STEP_BEFORE, mark))
+            mark.copy_(torch.where(first, self._t - int(advance), mark))
         self._written = []  # gradients must not outlive zero_grad()
         return True
 
