@@ -1,0 +1,114 @@
+"""A training step under torch.compile: the numbers of eager steps, and no recompilation."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from support import models, same_bits, set_grads
+from torch import Tensor
+from torch._dynamo.utils import counters
+from torch.optim.lr_scheduler import OneCycleLR
+
+from fused_warmup import SGD, linear_warmup
+
+# The compiler itself looks at the .grad of the loss.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def training(compiled: bool, **options: Any) -> tuple[SGD, list[Tensor], Callable[[], Tensor]]:
+    params = models((4, 3), (4,))
+    opt = SGD(params, lr=0.1, momentum=0.9, dampening=0.1, **options)
+    x = torch.arange(3.0)
+
+    def train_step() -> Tensor:
+        opt.zero_grad()
+        loss = (params[0].mv(x) + params[1]).tanh().pow(2).sum()
+        loss.backward()
+        opt.step()
+        return loss.detach()
+
+    return opt, params, torch.compile(train_step, backend="eager") if compiled else train_step
+
+
+@pytest.mark.parametrize("backend", [None, "reference"])
+def test_the_rate_changes_without_recompiling(backend) -> None:
+    options = {"schedule": linear_warmup(5, start=0.1), "backend": backend}
+    eager, params, step = training(False, **options)
+    compiled, others, compiled_step = training(True, **options)
+    frames = []
+    for _ in range(8):
+        assert same_bits(step(), compiled_step())
+        assert all(map(same_bits, params, others))
+        frames.append(counters["frames"]["total"])
+    assert compiled.get_last_lr() == eager.get_last_lr() == [0.1]
+    assert compiled.steps_applied == 8
+    # The first step may be traced apart: gradients are not there yet.
+    assert frames[0] > 0
+    assert frames[2:] == [frames[1]] * 6
+    assert not counters["recompiles"]
+
+
+def test_a_scheduler_beside_the_compiled_step() -> None:
+    eager, params, step = training(False)
+    compiled, others, compiled_step = training(True)
+    schedulers = [OneCycleLR(opt, 0.5, total_steps=12) for opt in (eager, compiled)]
+    frames = []
+    for _ in range(8):
+        step()
+        compiled_step()
+        for scheduler in schedulers:
+            scheduler.step()
+        assert all(map(same_bits, params, others))
+        frames.append(counters["frames"]["total"])
+    assert frames[2:] == [frames[1]] * 6
+
+
+def test_hooks_fire_in_a_compiled_step() -> None:
+    opt, params, step = training(True)
+    _, others, eager_step = training(False)
+    seen: list[int] = []
+    opt.register_step_pre_hook(lambda *_: seen.append(-1))
+    opt.register_step_post_hook(lambda *_: seen.append(opt.steps_applied))
+    for _ in range(3):
+        step()
+        eager_step()
+    assert seen == [-1, 1, -1, 2, -1, 3]
+    assert all(map(same_bits, params, others))
+
+
+def test_a_compiled_model_and_an_eager_step() -> None:
+    results = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(3, 2)
+        opt = SGD(model.parameters(), lr=0.1, momentum=0.9, schedule=linear_warmup(3))
+        run = torch.compile(model, backend="eager") if compiled else model
+        for _ in range(4):
+            opt.zero_grad()
+            run(torch.ones(2, 3)).pow(2).sum().backward()
+            opt.step()
+        results.append(list(model.parameters()))
+    assert all(map(same_bits, *results))
+
+
+def test_compiled_step_of_its_own() -> None:
+    opt = SGD(models((3,)), lr=0.1)
+    step = torch.compile(opt.step, backend="eager")
+    for i in range(4):
+        set_grads(opt.param_groups[0]["params"], i)
+        step()
+    twin = SGD(models((3,)), lr=0.1)
+    for i in range(4):
+        set_grads(twin.param_groups[0]["params"], i)
+        twin.step()
+    assert opt.steps_applied == 4
+    assert same_bits(opt.param_groups[0]["params"][0], twin.param_groups[0]["params"][0])
