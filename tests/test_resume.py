@@ -107,6 +107,7 @@ def test_stopped_anywhere(stop, options, schedule, dtype, backend, fused) -> Non
 CHILD = """
 import sys
 import torch
+sys.path.append("tests")
 import test_resume
 
 path, begin, end = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -127,7 +128,7 @@ def test_resumed_in_another_process(tmp_path: Path) -> None:
     for begin, end in ((0, 5), (5, TOTAL)):
         arguments = [str(file), str(begin), str(end)]
         command = [sys.executable, "-W", "error", "-c", CHILD, *arguments]
-        subprocess.run(command, check=True, cwd=Path(__file__).parent)
+        subprocess.run(command, check=True, cwd=Path(__file__).parent.parent)
     whole = make(PROCESS_OPTIONS)
     run(whole, 0, TOTAL)
     checkpoint = torch.load(file, weights_only=True)

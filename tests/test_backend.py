@@ -1,0 +1,141 @@
+"""Which backend runs, and what happens where one is missing."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from support import models, parameter, same_bits, train
+
+import fused_warmup
+from fused_warmup import SGD, backend, backends, linear_warmup
+from fused_warmup.backend import Backend, native
+from fused_warmup.plan import PythonWatch
+from fused_warmup.reference import ReferencePlan
+
+
+@pytest.fixture
+def no_extension(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An installation whose native extension does not load."""
+    monkeypatch.delattr(fused_warmup, "_C", raising=False)
+    monkeypatch.setitem(sys.modules, "fused_warmup._C", None)
+    native.load_native.cache_clear()
+    backend._probe.cache_clear()
+    yield
+    monkeypatch.undo()
+    native.load_native.cache_clear()
+    backend._probe.cache_clear()
+
+
+def kinds(opt: SGD) -> list[str]:
+    assert opt._plan is not None
+    return [type(part).__name__ for part in opt._plan.parts]
+
+
+def test_backends_tell_what_is_there_and_why() -> None:
+    found = backends()
+    assert list(found) == ["cuda", "triton", "cpu", "reference"]
+    assert found["reference"].available
+    assert found["cpu"].available
+    for name, each in found.items():
+        assert (each.name, bool(each.reason)) == (name, True)
+        assert "\n" not in each.reason
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"), [(None, "CpuPlan"), ("cpu", "CpuPlan"), ("reference", "ReferencePlan")]
+)
+def test_what_was_asked_for_runs(asked: str | None, expected: str) -> None:
+    opt = SGD(models((3,)), backend=asked)
+    train(opt, 1)
+    assert kinds(opt) == [expected]
+
+
+def test_each_parameter_goes_where_it_can_be_updated() -> None:
+    """One step over three kinds of parameters: the count moves once, all rates are the same."""
+    plain, holes = parameter(torch.ones(4)), parameter(torch.ones(4, 2)[:, 0])
+    complex_ = parameter(torch.ones(2, dtype=torch.complex64))
+    opt = SGD([plain, holes, complex_], lr=1.0, schedule=linear_warmup(4))
+    for t in range(6):
+        for p in (plain, holes, complex_):
+            p.grad = torch.ones_like(p)
+        opt.step()
+        assert sorted(kinds(opt)) == ["CpuPlan", "ReferencePlan"]
+        assert opt.steps_applied == t + 1
+        assert opt.get_last_lr() == [min(t / 4, 1.0)]
+    expected = 1 - sum(min(t / 4, 1.0) for t in range(6))
+    for p in (plain, holes, complex_):
+        assert p.tolist() == [expected] * len(p)
+
+
+def test_a_gradient_may_be_sparse_now_and_dense_then() -> None:
+    embedding = torch.nn.Embedding(5, 3, sparse=True)
+    dense = torch.nn.Embedding(5, 3)
+    dense.load_state_dict(embedding.state_dict())
+    ours = SGD(embedding.parameters(), lr=0.5)
+    torchs = torch.optim.SGD(dense.parameters(), lr=0.5)
+    for step in range(4):
+        embedding.sparse = step % 2 == 0
+        for model, opt in ((embedding, ours), (dense, torchs)):
+            opt.zero_grad()
+            model(torch.tensor([1, 3])).pow(2).sum().backward()
+            opt.step()
+        assert embedding.weight.grad.is_sparse == (step % 2 == 0)
+        assert kinds(ours) == ["ReferencePlan" if step % 2 == 0 else "CpuPlan"]
+        assert same_bits(embedding.weight, dense.weight)
+    assert ours.steps_applied == 4
+
+
+def test_a_missing_backend_raises_its_own_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = OSError("libcuda.so.1: cannot open shared object file")
+    missing = Backend("cuda", False, "no driver was found", error)
+    real = backend._probe
+    monkeypatch.setattr(backend, "_probe", lambda name: missing if name == "cuda" else real(name))
+    with pytest.raises(
+        RuntimeError, match="'cuda' cannot run here, no driver was found: pass"
+    ) as e:
+        SGD(models((3,)), backend="cuda")
+    assert e.value.__cause__ is error
+    assert not backends()["cuda"].available
+
+
+@pytest.mark.usefixtures("no_extension")
+def test_without_the_extension_the_reference_serves() -> None:
+    assert not backends()["cpu"].available
+    assert "did not load" in backends()["cpu"].reason
+    with pytest.raises(RuntimeError, match="pass backend=None") as caught:
+        SGD(models((3,)), backend="cpu")
+    assert isinstance(caught.value.__cause__, ImportError)
+
+    options = {"lr": 0.1, "momentum": 0.9, "dampening": 0.2, "weight_decay": 0.1}
+    opt = SGD(models((3,), (4, 2)), schedule=linear_warmup(3), **options)
+    history = train(opt, 2)
+    assert kinds(opt) == ["ReferencePlan"]
+    assert isinstance(opt._plan._watch, PythonWatch)
+    opt.param_groups[0]["schedule"] = None
+    opt.state[opt.param_groups[0]["params"][0]]["momentum_buffer"] = torch.ones(3)
+    history += train(opt, 2, first=2)
+
+    twin = SGD(models((3,), (4, 2)), schedule=linear_warmup(3), backend="reference", **options)
+    again = train(twin, 2)
+    twin.param_groups[0]["schedule"] = None
+    twin.state[twin.param_groups[0]["params"][0]]["momentum_buffer"] = torch.ones(3)
+    again += train(twin, 2, first=2)
+    for a, b in zip(history, again, strict=True):
+        assert all(map(same_bits, a, b))
+
+
+def test_the_extension_is_back() -> None:
+    """What the fixture above undoes."""
+    assert backends()["cpu"].available
+    opt = SGD(models((3,)))
+    train(opt, 1)
+    assert kinds(opt) == ["CpuPlan"]
+
+
+def test_every_backend_has_the_references_interface() -> None:
+    from fused_warmup import _C
+
+    for kind in (_C.CpuPlan, ReferencePlan):
+        for name in ("prepare", "launch"):
+            assert callable(getattr(kind, name))
