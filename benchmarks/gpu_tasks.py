@@ -32,7 +32,7 @@ def bandwidth_task(results: Results, settings: Settings) -> Task:
         if settings.device.type == "cuda":
             found = device_time.copy_bandwidth(step.device_timer(), sizes)
         else:
-            sample = timer(step.copy_of(2 * sizes[0], settings.device))
+            sample = timer(step.pass_over(2 * sizes[0], settings.device))
             found = {"bytes_a_second": 2 * sizes[0] / sample(), "bytes": 2 * sizes[0], "n": 1}
         results.data["copy_bandwidth"] = found
         return dict(found)
