@@ -88,6 +88,7 @@ PYBIND11_MODULE(_C, m) {
   py::class_<HostPlan>(m, "HostPlan", collectable<HostPlan>())
       .def("prepare", &HostPlan::prepare, py::arg("groups"), py::arg("grads"),
            py::arg("grad_scale"), py::arg("found_inf"), py::arg("write_grads"))
+      .def("bump_versions", &HostPlan::bump_versions, py::arg("grads"))
       .def_property_readonly("active", &HostPlan::active);
 
   def_plan<CpuPlan, const std::string&>(m, "CpuPlan", "capability");

@@ -56,7 +56,9 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
     : schedule_of_(schedule_of), t_(t), lr_(lr), first_steps_(first_steps), active_(py::list()) {
   device_ = view_or_throw(t).device;
   const bool many = params.size() >= MANY;
+  const py::object grad = py::module_::import("torch").attr("Tensor").attr("grad");
   for (size_t i = 0; i < params.size(); ++i) {
+    const bool own_grad = py::getattr(py::type::of(params[i]), "grad").is(grad);
     DLTensor view = view_or_throw(params[i]);
     const std::optional<DType> dtype = dtype_of(view);
     if (!dtype) throw py::type_error("no native kernel for " + std::string(py::repr(params[i])));
@@ -80,7 +82,8 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
     if (!first_steps[i].is_none()) {
       entry.first_step = static_cast<int64_t*>(data_of(view_or_throw(first_steps[i])));
     }
-    parameters_.push_back({params[i], momentum_buffers[i], look, momentum_look, {}, entry, false});
+    parameters_.push_back(
+        {params[i], momentum_buffers[i], look, momentum_look, {}, entry, false, own_grad});
   }
   for (const py::handle packed : schedules) {
     const py::tuple pair = packed.cast<py::tuple>();
@@ -163,19 +166,40 @@ bool HostPlan::read_scalars(const py::object& grad_scale, const py::object& foun
   return read(grad_scale, &step_.grad_scale) && read(found_inf, &step_.found_inf);
 }
 
-bool HostPlan::read_parameter(size_t i, PyObject* grad) {
+// The gradient of parameter i: that of the list, if there is one, or its own. UNKNOWN: one that no
+// native kernel can use.
+TensorLook::Grad HostPlan::find_grad(size_t i, const py::object& grads, DLTensor* view) {
+  static PyObject* const grad_name = name("grad");
+  Parameter& parameter = parameters_[i];
+  if (grads.is_none() && parameter.own_grad) {
+    const TensorLook::Grad seen = parameter.tensor_look.view_grad(view);
+    view->device = device_;
+    if (seen != TensorLook::Grad::UNKNOWN) return seen;
+  }
+  const auto grad =
+      grads.is_none()
+          ? py::reinterpret_steal<py::object>(PyObject_GetAttr(parameter.tensor.ptr(), grad_name))
+          : py::reinterpret_borrow<py::object>(
+                PyList_GET_ITEM(grads.ptr(), static_cast<Py_ssize_t>(i)));
+  if (!grad) throw py::error_already_set();
+  if (grad.is_none()) return TensorLook::Grad::NONE;
+  if (!view_tensor(grad.ptr(), view)) return TensorLook::Grad::UNKNOWN;
+  if (parameters_.size() >= MANY && !parameter.active) {
+    parameter.grad_look = TensorLook(grad.ptr(), data_of(*view));
+    parameter.grad_look.find_prefetch_address(grad.ptr());
+  }
+  return TensorLook::Grad::VIEWED;
+}
+
+bool HostPlan::read_parameter(size_t i, const DLTensor& grad) {
   TensorEntry& entry = parameters_[i].entry;
   const Group& group = groups_[static_cast<size_t>(entry.group)];
   if (group.momentum != 0 && parameters_[i].momentum_buffer.is_none()) return false;
   if (group.momentum != 0 && group.dampening != 0 && entry.first_step == nullptr) return false;
 
-  DLTensor view;
-  if (!view_tensor(grad, &view) || !same_device(view.device, device_) || !layouts_.match(i, view)) {
-    return false;
-  }
-  const std::optional<DType> grad_dtype = dtype_of(view);
-  if (!grad_dtype) return false;
-  entry.grad = data_of(view);
+  const std::optional<DType> grad_dtype = dtype_of(grad);
+  if (!grad_dtype || !same_device(grad.device, device_) || !layouts_.match(i, grad)) return false;
+  entry.grad = data_of(grad);
   entry.grad_dtype = *grad_dtype;
 
   // The parameter's memory may have been swapped since the last step (p.data = ...), and so may the
@@ -214,7 +238,6 @@ void HostPlan::list_active() {
 bool HostPlan::prepare(const py::list& groups, const py::object& grads,
                        const py::object& grad_scale, const py::object& found_inf,
                        bool write_grads) {
-  static PyObject* const grad_name = name("grad");
   if (!read_groups(groups) || !read_scalars(grad_scale, found_inf)) return false;
   step_.write_grads = write_grads;
 
@@ -224,21 +247,11 @@ bool HostPlan::prepare(const py::list& groups, const py::object& grads,
   for (size_t i = 0; i < parameters_.size(); ++i) {
     if (many && i + AHEAD < parameters_.size()) parameters_[i + AHEAD].prefetch();
     Parameter& parameter = parameters_[i];
-    py::object own;  // keeps a gradient that Python sees for the first time
-    PyObject* grad;
-    if (grads.is_none()) {
-      own = py::reinterpret_steal<py::object>(PyObject_GetAttr(parameter.tensor.ptr(), grad_name));
-      grad = own.ptr();
-      if (grad == nullptr) throw py::error_already_set();
-    } else {
-      grad = PyList_GET_ITEM(grads.ptr(), static_cast<Py_ssize_t>(i));
-    }
-    const bool active = grad != Py_None;
+    DLTensor grad;
+    const TensorLook::Grad seen = find_grad(i, grads, &grad);
+    if (seen == TensorLook::Grad::UNKNOWN) return false;
+    const bool active = seen == TensorLook::Grad::VIEWED;
     if (active && !read_parameter(i, grad)) return false;
-    if (many && active && !parameter.active) {
-      parameter.grad_look = TensorLook(grad, parameter.entry.grad);
-      parameter.grad_look.find_prefetch_address(grad);
-    }
     same_active = same_active && active == parameter.active;
     parameter.active = active;
     if (!active) continue;
@@ -249,6 +262,18 @@ bool HostPlan::prepare(const py::list& groups, const py::object& grads,
   }
   dirty_ = false;
   if (!same_active) list_active();
+  return true;
+}
+
+bool HostPlan::bump_versions(bool grads) const {
+  for (const Parameter& parameter : parameters_) {
+    if (!parameter.tensor_look.can_bump()) return false;
+  }
+  for (const Parameter& parameter : parameters_) {
+    if (!parameter.active) continue;
+    parameter.tensor_look.bump_version();
+    if (grads) parameter.tensor_look.bump_grad_version();
+  }
   return true;
 }
 

@@ -27,6 +27,10 @@ class HostPlan {
   bool prepare(const py::list& groups, const py::object& grads, const py::object& grad_scale,
                const py::object& found_inf, bool write_grads);
 
+  // Tells autograd that the launch wrote to the active parameters, and to their gradients. False,
+  // and nothing is done, where libtorch does not offer that: Python must.
+  bool bump_versions(bool grads) const;
+
   // Parameters that the prepared launch updates.
   const py::object& active() const { return active_; }
 
@@ -56,6 +60,7 @@ class HostPlan {
     TensorLook grad_look;  // of a gradient that may be gone: only to prefetch
     TensorEntry entry;     // what the last prepare() found; momentum and marks as they were built
     bool active;
+    bool own_grad;  // .grad is torch's own attribute, not a subclass's
 
     // Always inlined: to gcc a function that only prefetches does nothing, and calls to it go.
     [[gnu::always_inline]] void prefetch() const {
@@ -68,7 +73,8 @@ class HostPlan {
 
   bool in_range(const Group& group) const;
   bool read_scalars(const py::object& grad_scale, const py::object& found_inf);
-  bool read_parameter(size_t i, PyObject* grad);
+  TensorLook::Grad find_grad(size_t i, const py::object& grads, DLTensor* view);
+  bool read_parameter(size_t i, const DLTensor& grad);
   bool find(size_t i, PyObject* tensor, const TensorLook& look, void** data) const;
   void list_active();
 

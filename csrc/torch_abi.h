@@ -1,10 +1,15 @@
-// The few functions of torch's stable C interface that tell where a tensor's memory is, found in
-// the libtorch that the process already runs. They answer in a few nanoseconds; where a release
-// lacks them, DLPack answers the same questions, only slower.
+// The few functions of libtorch that tell where a tensor's memory is, found in the library that the
+// process already runs. They answer in a few nanoseconds; where a release lacks one, DLPack and
+// Python answer the same question, only slower.
+//
+// Most are of torch's stable C interface:
 // https://docs.pytorch.org/docs/stable/notes/libtorch_stable_abi.html
+// Two are C++ functions, of a parameter's gradient and of its version, which no stable interface
+// offers yet; they are used with the releases of torch that they were read in (KNOWN_RELEASES).
 #pragma once
 
 #include <Python.h>
+#include <dlpack/dlpack.h>
 
 #include <cstdint>
 
@@ -22,6 +27,16 @@ class TensorLook {
 
   // Whether memory and strides are still these.
   bool is_at(const void* data, const int64_t* sizes_and_strides, int32_t n_dims) const;
+
+  enum class Grad { NONE, VIEWED, UNKNOWN };
+  // The tensor's gradient; `view` then says all but the device, which is the tensor's own. UNKNOWN:
+  // ask Python.
+  Grad view_grad(DLTensor* view) const;
+
+  // Tells autograd that the tensor, or its gradient, has been written to, where can_bump().
+  bool can_bump() const;
+  void bump_version() const;
+  void bump_grad_version() const;
 
   // Finds what prefetch() asks the processor for: the memory that a look at the tensor reads.
   void find_prefetch_address(PyObject* tensor);

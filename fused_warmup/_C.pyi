@@ -16,6 +16,7 @@ class Watch:
 class HostPlan:
     @property
     def active(self) -> list[Tensor]: ...
+    def bump_versions(self, grads: bool) -> bool: ...
     def prepare(
         self,
         groups: Sequence[Mapping[str, Any]],

@@ -169,11 +169,21 @@ class Plan:
         last = {device: part for (_, device, _), part in zip(self._places, self.parts, strict=True)}
         for (_, device, _), part in zip(self._places, self.parts, strict=True):
             if part.launch(part is last[device]):
-                # Kernels write through raw pointers; without this, autograd would not notice that
-                # a tensor it saved is stale.
-                torch.autograd.graph.increment_version(part.active)
-                if writes_grads:
-                    torch.autograd.graph.increment_version([p.grad for p in part.active])
+                _bump_versions(part, writes_grads)
+
+
+def _bump_versions(part: Any, grads: bool) -> None:
+    """Tell autograd of a launch's writes.
+
+    Kernels write through raw pointers; without this, autograd would not notice that a tensor it
+    saved is stale.
+    """
+    native = getattr(part, "bump_versions", None)
+    if native is not None and native(grads):
+        return
+    torch.autograd.graph.increment_version(part.active)
+    if grads:
+        torch.autograd.graph.increment_version([p.grad for p in part.active])
 
 
 class PythonWatch:
