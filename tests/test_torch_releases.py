@@ -1,0 +1,54 @@
+"""Where a release of torch lacks what the native plan likes to ask, slower answers do as well."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+STEPS = """
+import torch
+{before}
+import fused_warmup
+
+def run(backend):
+    torch.manual_seed(0)
+    params = [torch.randn(n, requires_grad=True) for n in (1, 5, 300)] + [
+        torch.randn(4, 6).t().requires_grad_()]
+    opt = fused_warmup.SGD(params, lr=0.1, momentum=0.9, weight_decay=0.01, backend=backend)
+    for step in range(6):
+        for i, p in enumerate(params):
+            p.grad = None if (step, i) == (2, 1) else torch.randn_like(p)
+        if step == 3:
+            params[2].data = params[2].data.clone()
+        if step == 4:
+            buffer = opt.state[params[2]]["momentum_buffer"]
+            buffer.data = buffer.data.clone()
+        version = params[0]._version
+        opt.step()
+        assert params[0]._version > version
+    return params
+
+for ours, reference in zip(run("cpu"), run("reference"), strict=True):
+    assert torch.equal(ours, reference)
+print("equal")
+"""
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param("", id="as it is"),
+        pytest.param("torch.__version__ = '9.9.9'", id="unknown release"),
+        pytest.param("del torch._C._aoti", id="no C interface"),
+    ],
+)
+def test_a_step_is_the_same(before: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", STEPS.format(before=before)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr
