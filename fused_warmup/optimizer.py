@@ -366,7 +366,12 @@ class SGD(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state in torch.optim.SGD's form, with the step count beside the momentum."""
-        return without_live_counters(super().state_dict())
+        state_dict = without_live_counters(super().state_dict())
+        groups = [
+            {**group, "schedule": options.schedule_text(group["schedule"])}
+            for group in state_dict["param_groups"]
+        ]
+        return {**state_dict, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state dict of this class or of torch.optim.SGD, in place.

@@ -1,5 +1,6 @@
 """The options of a parameter group: their defaults, their ranges, and the rate they give."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -65,8 +66,8 @@ def _check_number(what: str, value: Any, remedy: str, *, negative: bool = False)
         raise ValueError(f"Invalid {what}: {value}, it must be {bound} ({remedy})")
 
 
-def plain_schedule(schedule: Schedule | Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return a schedule as the plain data that groups and checkpoints hold.
+def plain_schedule(schedule: Schedule | Mapping[str, Any] | str | None) -> dict[str, Any] | None:
+    """Return a schedule as the plain data that groups hold; a string is one from a checkpoint.
 
     Raises:
         TypeError: It is no schedule.
@@ -74,6 +75,14 @@ def plain_schedule(schedule: Schedule | Mapping[str, Any] | None) -> dict[str, A
     """
     if schedule is None:
         return None
+    if isinstance(schedule, str):
+        try:
+            schedule = json.loads(schedule)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"schedule={schedule!r} is no schedule's text ({error}): load what state_dict() "
+                "gave, or pass a Schedule"
+            ) from None
     if not isinstance(schedule, (Schedule, Mapping)):
         raise TypeError(
             f"schedule={schedule!r} is a {type(schedule).__name__}, it must be a Schedule or None: "
@@ -82,6 +91,17 @@ def plain_schedule(schedule: Schedule | Mapping[str, Any] | None) -> dict[str, A
     checked = Schedule.from_dict(schedule)
     # A dict stays the same object: what was built from it need not be built again.
     return schedule if type(schedule) is dict else checked.to_dict()
+
+
+def schedule_text(schedule: Schedule | Mapping[str, Any] | str | None) -> str | None:
+    """Return a schedule as the text that state dicts hold.
+
+    torch.distributed.checkpoint takes dicts apart and saves every number in them by its path, so
+    that one schedule could only be loaded over another of as many segments with the same fields. A
+    string is one value. Numbers keep their bits.
+    """
+    plain = plain_schedule(schedule)
+    return None if plain is None else json.dumps(plain)
 
 
 def rate(group: Mapping[str, Any], t: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.functional import mse_loss
 
 from fused_warmup import SGD, linear_warmup
+from fused_warmup.reference import FIRST_STEP_NEVER
 from fused_warmup.schedules import cosine
 
 STEPS = 8
@@ -49,12 +50,17 @@ def whole(tensor: Any) -> Any:
 
 
 def values_of(opt: torch.optim.Optimizer) -> list[Tensor]:
-    """Copies of all parameters, momentum buffers, marks and the step count, whole."""
+    """Copies of all parameters, momentum buffers, marks and the step count, whole.
+
+    Of a first-step mark, what counts: whether the parameter has stepped, not when.
+    """
     found = []
     for group in opt.param_groups:
         for p in group["params"]:
             entry = opt.state.get(p, {})
-            state = [entry[k] for k in sorted(entry) if isinstance(entry[k], Tensor)]
+            state = [entry[k] for k in ("momentum_buffer", "step") if k in entry]
+            if "first_step" in entry:
+                state.append(entry["first_step"] != FIRST_STEP_NEVER)
             found += [whole(x.detach()).clone() for x in (p, *state)]
     return found
 
