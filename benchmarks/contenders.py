@@ -18,6 +18,9 @@ from . import rates
 LR = 1e-3
 OPTIONS: dict[str, Any] = {"momentum": 0.9, "weight_decay": 1e-4}
 
+# With more, a step takes so long that nobody would use it.
+MAX_TENSORS = {"fused": 30_000, "foreach": 10_000, "for-loop": 1000}
+
 Step = Callable[[], Any]
 
 
@@ -61,7 +64,7 @@ def torch_sgd(
 
     rate = "tensor lr + " if tensor_lr else ""
     name = f"torch {variant} + {rate}{scheduler or 'constant lr'}"
-    return Contender(name, build, max_tensors=30_000 if variant == "fused" else 10_000)
+    return Contender(name, build, max_tensors=MAX_TENSORS[variant])
 
 
 def torch_compiled(scheduler: str | None = "LambdaLR", compiler: str = "inductor") -> Contender:

@@ -18,7 +18,7 @@ if __package__ in (None, ""):  # run as a script: this folder holds a trace.py, 
     __package__ = "benchmarks"
 
 PARTS = ("build", "checks", "measure")
-SHARES = {"build": 0.25, "checks": 0.33}  # of the whole time, at most
+SHARES = {"build": 0.3, "checks": 0.33}  # of the whole time, at most
 REPORTING = 15  # seconds kept for the report
 WORKER_BROKEN = 3  # exit status: the CUDA context cannot be used any more
 MAX_WORKERS = 4

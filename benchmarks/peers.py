@@ -48,5 +48,5 @@ def available(device: torch.device) -> tuple[list[Contender], dict[str, str]]:
         except Exception as error:  # whatever a foreign package raises is a reason
             absent[name] = f"{type(error).__name__}: {error}".splitlines()[0]
         else:
-            found.append(Contender(name, build, max_tensors=10_000))
+            found.append(Contender(name, build, max_tensors=1000))
     return found, absent

@@ -28,7 +28,7 @@ def comparison(row: dict[str, Any], bandwidth: float | None = None) -> str:
     for kind in kinds:
         head += [f"{kind} time", "quartiles", "times ours"]
     traced = "trace" in row
-    head += ["kernels, copies, syncs a step"] * traced
+    head += ["kernels, copies, syncs a step", "time in kernels and copies"] * traced
     if bandwidth:
         head += ["of copy bandwidth"]
     lines = []
@@ -49,6 +49,7 @@ def comparison(row: dict[str, Any], bandwidth: float | None = None) -> str:
         if traced:
             a_step = row["trace"][name]
             line.append(", ".join(f"{a_step[k]:g}" for k in ("kernels", "copies", "syncs")))
+            line.append(seconds(a_step["busy"]))
         if bandwidth:
             device = times.get("device")
             line.append(f"{row['bytes'] / device['median'] / bandwidth:.1%}" if device else "")
@@ -79,6 +80,8 @@ def parts_text(results: Results) -> list[str]:
             text.append(f"### {case}")
             if row.get("left_out"):
                 text.append("Not measured, for it takes too long: " + ", ".join(row["left_out"]))
+            for name, why in row.get("failed", {}).items():
+                text.append(f"**Failed**: {name}: {why}")
             text.append(comparison(row, bandwidth if part in ("step", "compiled") else None))
     rows = results.rows("scaling")
     if rows:

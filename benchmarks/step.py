@@ -1,7 +1,6 @@
 """One optimizer step with its learning rate: every set of parameters, every contender."""
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,17 +75,13 @@ def compare(
         "elements": shape_set.n_elements,
         "dtype": str(dtype).removeprefix("torch."),
         "bytes": step_bytes,
-        "base": fit[0].name,
         "left_out": [each.name for each in contenders if each not in fit],
         "times": {},
     }
     cuda = settings.device.type == "cuda"
     n_sets = device_time.sets_for(3 * step_bytes // MOMENTUM_PASSES) if cuda else 1
     sets = [shape_set.make(settings.device, dtype) for _ in range(n_sets)]
-    steps = {each.name: [each.build(params) for params in sets] for each in fit}
-    for each in itertools.chain.from_iterable(steps.values()):
-        each()
-        each()
+    steps = built(fit, sets, settings, row)
 
     total = {name: timer(own[0], settings.sync) for name, own in steps.items()}
     if yardstick and not cuda and shape_set.n_elements >= LARGE:
@@ -101,6 +96,32 @@ def compare(
         device = device_samplers(row["trace"], steps, 3 * step_bytes // MOMENTUM_PASSES)
         keep(row, "device", device, settings)
     return row
+
+
+def built(
+    contenders: Sequence[Contender], sets: list[list[Tensor]], settings: Settings, row: Row
+) -> dict[str, list[who.Step]]:
+    """Return each contender's steps, one a set, warmed up; one that fails is noted in the row.
+
+    Raises:
+        RuntimeError: All of them failed.
+    """
+    steps, failed = {}, {}
+    for each in contenders:
+        try:
+            own = [each.build(params) for params in sets]
+            for step in own + own:
+                step()
+            settings.sync()
+        except Exception as error:  # a peer's fault must not cost the others' figures
+            failed[each.name] = f"{type(error).__name__}: {error}"
+        else:
+            steps[each.name] = own
+    if not steps:
+        raise RuntimeError(f"no contender could do a step: {failed}")
+    row["failed"] = failed
+    row["base"] = next(iter(steps))
+    return steps
 
 
 def device_samplers(

@@ -23,6 +23,7 @@ from benchmarks import (
     gpu_goals,
     measure,
     shapes,
+    step,
     trace,
 )
 from benchmarks.goals import CPU_GOALS
@@ -335,3 +336,17 @@ def test_measuring_goes_on_after_a_worker_breaks(
     assert next(statuses, None) is None
     row = Results.load(results.path).data["parts"]["step"]["the case that crashed"]
     assert row["error"] == "the process ended with status -11"
+
+
+def test_contender_that_fails_leaves_the_others_their_figures() -> None:
+    def broken(params: Any) -> Any:
+        raise OSError("no such library")
+
+    settings = step.Settings(CPU, 0.0, quick=True, min_rounds=2)
+    pair = [contenders.Contender("broken", broken), *contenders.against_fused(CPU)]
+    row = step.compare(settings, shapes.ONE_ELEMENT, pair)
+    assert row["failed"] == {"broken": "OSError: no such library"}
+    assert row["base"] == "ours: cpu"
+    assert set(row["ratios"]["total"]) == {"torch fused + LambdaLR"}
+    with pytest.raises(RuntimeError, match="no contender could do a step"):
+        step.compare(settings, shapes.ONE_ELEMENT, pair[:1])

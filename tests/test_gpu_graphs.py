@@ -148,7 +148,7 @@ def test_whole_training_step_replays(make_net: Callable[[], nn.Module], backend:
 
 
 def test_amp_replays_skip_what_overflows(backend: str) -> None:
-    scalers = [torch.amp.GradScaler("cuda", init_scale=64.0, growth_interval=40) for _ in range(2)]
+    scalers = [torch.amp.GradScaler("cuda", init_scale=64.0, growth_interval=5) for _ in range(2)]
     runs = [trainer(backend, linear_net, scaler) for scaler in scalers]
     (ours, inputs, poison, run), (other, other_inputs, other_poison, other_run) = runs
     data = torch.randn(8, 32, 64, generator=torch.Generator().manual_seed(5)).cuda()
