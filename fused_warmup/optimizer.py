@@ -69,6 +69,8 @@ class SGD(Optimizer):
             lets each parameter's device, dtype and layout decide.
         unscale: Whether the step itself unscales gradients for `torch.amp.GradScaler`, without a
             host sync. False hands that back to the scaler, as Lightning's gradient clipping wants.
+        write_grads: Whether gradients that the step unscales are left unscaled in ``.grad``, as
+            torch's fused optimizers leave them. False leaves them scaled and saves writing them.
 
     Raises:
         TypeError: An option of the wrong type, or a parameter that ``backend`` cannot update.
@@ -110,6 +112,7 @@ class SGD(Optimizer):
         schedule: Schedule | Mapping[str, Any] | None = None,
         backend: str | None = None,
         unscale: bool = True,
+        write_grads: bool = True,
     ) -> None:
         if fused and differentiable:
             raise RuntimeError("`fused` does not support `differentiable`: pass one of the two")
@@ -124,6 +127,7 @@ class SGD(Optimizer):
             )
         self.backend = backend
         self._step_supports_amp_scaling = unscale
+        self.write_grads = write_grads
         self._reset_caches()
         defaults = {
             "lr": lr,
@@ -277,7 +281,7 @@ class SGD(Optimizer):
             if found_inf != 0:
                 return
             found_inf = None
-        step = (self.state, self.param_groups, grad_scale, found_inf, True)
+        step = (self.state, self.param_groups, grad_scale, found_inf, self.write_grads)
         if self._plan is None or not self._plan.run(*step):
             self._step_after_a_change(*step)
 
@@ -388,7 +392,7 @@ class SGD(Optimizer):
         super().load_state_dict(with_plain_steps(state_dict))
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("backend", "_step_supports_amp_scaling")
+        own = ("backend", "write_grads", "_step_supports_amp_scaling")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -400,7 +404,7 @@ class SGD(Optimizer):
             for name, value in options.DEFAULTS.items():
                 group.setdefault(name, kept.get(name, value))
         if own_state is None:
-            self.backend = None
+            self.backend, self.write_grads = None, True
             self._reset_caches()
         else:
             check_loadable(state["state"], groups)

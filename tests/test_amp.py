@@ -229,3 +229,20 @@ def test_unscaling_is_seen_by_autograd() -> None:
     opt.step()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
+
+
+@pytest.mark.parametrize("backend", [None, "reference"])
+def test_gradients_may_be_left_scaled(backend: str | None) -> None:
+    results = []
+    for write_grads in (True, False):
+        opt = make(backend, write_grads=write_grads)
+        params = opt.param_groups[0]["params"]
+        set_grads(params, 0)
+        scaled = copies([p.grad for p in params])
+        opt.grad_scale, opt.found_inf = torch.tensor(8.0), torch.tensor(0.0)
+        opt.step()
+        left = [p.grad if write_grads else p.grad / 8 for p in params]
+        assert all(map(same_bits, left, [g / 8 for g in scaled]))
+        results.append(copies(params))
+    assert all(map(same_bits, *results))
+    assert not pickle.loads(pickle.dumps(opt)).write_grads
