@@ -19,7 +19,9 @@ SCALER: dict[str, Any] = {"init_scale": 1.0, "growth_interval": 10**9}
 MAX_NORM = 1e30
 
 
-def _optimizer(params: Sequence[Tensor], kind: str) -> tuple[torch.optim.Optimizer, Any]:
+def _optimizer(
+    params: Sequence[Tensor], kind: str, **more: Any
+) -> tuple[torch.optim.Optimizer, Any]:
     """Return torch's fused SGD and its scheduler, or ours, which needs none."""
     from fused_warmup import SGD
 
@@ -28,7 +30,8 @@ def _optimizer(params: Sequence[Tensor], kind: str) -> tuple[torch.optim.Optimiz
     if kind == "ours":
         backend = who.our_backends(params[0].device)[0][0]
         schedule = rates.schedule()
-        return SGD(params, lr=who.LR, schedule=schedule, backend=backend, **who.OPTIONS), None
+        options = {**who.OPTIONS, **more}
+        return SGD(params, lr=who.LR, schedule=schedule, backend=backend, **options), None
     optimizer = torch.optim.SGD(
         params, lr=who.LR, fused=kind == "fused", foreach=kind == "foreach", **who.OPTIONS
     )
@@ -62,6 +65,31 @@ def amp(kind: str, *, clip: bool) -> Contender:
 
     passes = "unscale, clip, step" if clip else "unscale, step"
     return Contender(f"{'ours' if kind == 'ours' else f'torch {kind}'}: {passes}", build)
+
+
+def clip_in_step() -> Contender:
+    """Return unscale, clip and step of ours without a pass to unscale or to clip.
+
+    GradScaler multiplies its scale with an optimizer's own ``grad_scale``, and our step divides by
+    the product; so one over the clipping coefficient goes there. The norm is that of scaled
+    gradients, divided by the scale. Gradients stay as they are.
+    """
+
+    def build(params: Sequence[Tensor]) -> Step:
+        optimizer, _ = _optimizer(params, "ours", write_grads=False)
+        scaler = torch.amp.GradScaler(params[0].device.type, **SCALER)
+        one = torch.ones((), device=params[0].device)
+
+        def step() -> None:
+            scaled_norm = torch.nn.utils.get_total_norm([p.grad for p in params], foreach=True)
+            norm = scaled_norm / scaler.scale(one)
+            optimizer.grad_scale = torch.clamp((norm + 1e-6) / MAX_NORM, min=1.0)
+            scaler.step(optimizer)
+            scaler.update()
+
+        return step
+
+    return Contender("ours: unscale and clip in the step", build)
 
 
 def low_precision(kind: str) -> Contender:
@@ -99,8 +127,8 @@ def low_precision(kind: str) -> Contender:
 
 
 def clip_contenders() -> list[Contender]:
-    """Return ours and torch, each with clipping between unscaling and the step."""
-    return [amp("ours", clip=True), amp("fused", clip=True), amp("foreach", clip=True)]
+    """Return ours, which clips in the step, and torch and ours as torch does it."""
+    return [clip_in_step(), *(amp(kind, clip=True) for kind in ("fused", "foreach", "ours"))]
 
 
 def tasks(settings: Settings) -> list[Task]:

@@ -93,8 +93,9 @@ def _output(*command: str) -> str:
 
 def commit() -> str:
     """Return the commit that is measured, with a mark where files differ from it."""
+    head = _output("git", "rev-parse", "HEAD")
     dirty = _output("git", "status", "--porcelain", "--untracked-files=no")
-    return _output("git", "rev-parse", "HEAD") + (" with changes" if dirty else "")
+    return head if head.startswith("unknown") or not dirty else f"{head} with changes"
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from benchmarks import (
     gpu_checks,
     gpu_goals,
     measure,
+    pipelines,
     shapes,
     step,
     trace,
@@ -350,3 +351,23 @@ def test_contender_that_fails_leaves_the_others_their_figures() -> None:
     assert set(row["ratios"]["total"]) == {"torch fused + LambdaLR"}
     with pytest.raises(RuntimeError, match="no contender could do a step"):
         step.compare(settings, shapes.ONE_ELEMENT, pair[:1])
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 1e30])
+def test_clipping_in_the_step_is_clipping(monkeypatch: pytest.MonkeyPatch, max_norm: float) -> None:
+    monkeypatch.setattr(pipelines, "MAX_NORM", max_norm)
+    monkeypatch.setitem(pipelines.SCALER, "init_scale", 8.0)
+
+    def after(contender: contenders.Contender) -> list[torch.Tensor]:
+        params = shapes.ShapeSet("", ((33,), (5, 7))).make(CPU)
+        grads = [p.grad.clone() for p in params]
+        step = contender.build(params)
+        for _ in range(3):
+            for p, grad in zip(params, grads, strict=True):
+                p.grad = 8.0 * grad
+            step()
+        return params
+
+    for other in (pipelines.amp("fused", clip=True), pipelines.amp("ours", clip=True)):
+        for p, q in zip(after(pipelines.clip_in_step()), after(other), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-7)
