@@ -12,27 +12,16 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 from torch.autograd import _profiler_enabled as profiler_enabled  # type: ignore[attr-defined]
-from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
 
 from . import options
 from .backend import require
+from .base import CountedOptimizer
 from .plan import Plan
-from .routing import check_parameter
 from .schedules import Schedule
-from .state import (
-    Counters,
-    adopt,
-    check_loadable,
-    ensure_state,
-    home,
-    settled,
-    with_plain_steps,
-    without_live_counters,
-)
 
 
-class SGD(Optimizer):
+class SGD(CountedOptimizer):
     r"""Stochastic gradient descent whose kernel computes the learning rate itself.
 
     A drop-in for torch.optim.SGD. One launch a step and device applies weight decay, momentum and
@@ -93,8 +82,6 @@ class SGD(Optimizer):
 
     grad_scale: Tensor | None
     found_inf: Tensor | None
-    # What GradScaler asks; on the class too, for objects that unpickling makes without __init__.
-    _step_supports_amp_scaling = True
 
     def __init__(
         self,
@@ -143,68 +130,6 @@ class SGD(Optimizer):
         }
         options.check(defaults)
         super().__init__(params, defaults)
-
-    def _reset_caches(self) -> None:
-        self._plan: Plan | None = None
-        self._captured: list[Plan] = []
-        self._counters = Counters()
-        self._lr: dict[torch.device, Tensor] = {}
-
-    # -- groups and state ------------------------------------------------------------------------
-
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters; see torch.optim.Optimizer.add_param_group.
-
-        Raises:
-            TypeError: A parameter that the backend cannot update.
-            ValueError: An option out of range.
-        """
-        group = {**self.defaults, **param_group}
-        group["schedule"] = options.plain_schedule(group["schedule"])
-        options.check(group)
-        super().add_param_group({**param_group, "schedule": group["schedule"]})
-        added = self.param_groups[-1]
-        try:
-            for p in added["params"]:
-                check_parameter(p, added, self.backend)
-        except (TypeError, ValueError):
-            self.param_groups.pop()
-            raise
-        for p in added["params"]:
-            if p.requires_grad:
-                self._ensure_state(p, added)
-        self._forget_plan()
-        self._refresh_lr()
-
-    def _ensure_state(self, p: Tensor, group: Mapping[str, Any]) -> None:
-        ensure_state(self.state, p, group)
-        if "step" not in self.state[p]:
-            self.state[p]["step"] = self._counters.of(home(p))
-
-    @torch.no_grad()
-    def _complete_state(self) -> None:
-        for group in self.param_groups:
-            group["schedule"] = options.plain_schedule(group["schedule"])
-            options.check(group)
-            for p in group["params"]:
-                if p in self.state or p.requires_grad or p.grad is not None:
-                    self._ensure_state(p, group)
-        everything = [p for group in self.param_groups for p in group["params"]]
-        self._counters.tie(self.state, everything)
-        used = {home(p) for p in everything if p in self.state}
-        if any(d not in self._lr or len(self._lr[d]) != len(self.param_groups) for d in used):
-            self._refresh_lr()
-
-    @torch.no_grad()
-    def _refresh_lr(self) -> None:
-        """Fill the last-rate tensors, in place where they exist, from the count and the groups."""
-        last = max(self._counters.value() - 1, 0)
-        rates = [options.rate(group, last) for group in self.param_groups]
-        devices = {*self._counters.by_device} or {torch.device("cpu")}
-        for device in devices:
-            values = torch.stack([r.to(device=device, dtype=torch.float64) for r in rates])
-            kept = self._lr.setdefault(device, values)
-            self._lr[device] = kept.copy_(values) if kept.shape == values.shape else values
 
     # -- the step --------------------------------------------------------------------------------
 
@@ -297,12 +222,6 @@ class SGD(Optimizer):
                 "optimizer's repr() and the parameters' dtypes, shapes and strides"
             )
 
-    def _forget_plan(self) -> None:
-        # The tables that a captured launch reads belong to its plan.
-        if self._plan is not None and self._plan.is_captured:
-            self._captured.append(self._plan)
-        self._plan = None
-
     def update_captured(self) -> None:
         """Let steps recorded in CUDA graphs use the groups' present options at their next replay.
 
@@ -319,97 +238,3 @@ class SGD(Optimizer):
             options.check(group)
         for plan in (*self._captured, *([self._plan] if self._plan is not None else [])):
             plan.update_captured(self.param_groups)
-
-    # -- what the step did -----------------------------------------------------------------------
-
-    @property
-    def steps_applied(self) -> int:
-        """Updates applied so far: ``t``, the step that comes next. Reading it synchronises.
-
-        Set it to start a schedule in the middle, after loading a torch.optim.SGD checkpoint, say.
-        """
-        self._counters.tie(self.state, [p for g in self.param_groups for p in g["params"]])
-        return self._counters.value()
-
-    @steps_applied.setter
-    def steps_applied(self, value: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(
-                f"steps_applied={value!r} must be an int of at least 0: pass the number of updates "
-                "that were applied before"
-            )
-        if not self._counters.by_device:
-            self._counters.of(home(self.param_groups[0]["params"][0]))
-        self._counters.set(value)
-        for entry in self.state.values():
-            if "first_step" in entry:
-                entry["first_step"].copy_(settled(entry["first_step"]))
-        self._refresh_lr()
-
-    def lr_tensor(self) -> Tensor:
-        """Return the rate that the last applied step used, on the device and without a sync.
-
-        Returns:
-            float64, one element a group, on the device of the first parameter. The tensor is the
-            live one that the kernel writes. Before the first step: the rate of the first step.
-        """
-        for group in self.param_groups:
-            for p in group["params"]:
-                if home(p) in self._lr:
-                    return self._lr[home(p)]
-        return next(iter(self._lr.values()))
-
-    def get_last_lr(self) -> list[float]:
-        """Return the rate that the last applied step used, one float a group.
-
-        Synchronises with the device; `lr_tensor` does not.
-        """
-        return self.lr_tensor().tolist()
-
-    # -- saving and loading ----------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state in torch.optim.SGD's form, with the step count beside the momentum."""
-        state_dict = without_live_counters(super().state_dict())
-        groups = [
-            {**group, "schedule": options.schedule_text(group["schedule"])}
-            for group in state_dict["param_groups"]
-        ]
-        return {**state_dict, "param_groups": groups}
-
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load a state dict of this class or of torch.optim.SGD, in place.
-
-        Tensors keep their addresses, so a captured graph stays valid. A state without step counts
-        (torch.optim.SGD's) leaves the count as it is, and one without schedules the schedules: set
-        `steps_applied` to say where the schedule goes on.
-
-        Raises:
-            TypeError: An option of the wrong type.
-            ValueError: The groups or shapes are not this optimizer's, an option is out of range, or
-                the step counts disagree. Nothing has changed in either case.
-        """
-        super().load_state_dict(with_plain_steps(state_dict))
-
-    def __getstate__(self) -> dict[str, Any]:
-        own = ("backend", "write_grads", "_step_supports_amp_scaling")
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # Called by pickle and deepcopy on a bare object, and by load_state_dict on a live one.
-        own_state, own_groups = self.__dict__.get("state"), self.__dict__.get("param_groups")
-        groups = state["param_groups"]
-        for i, group in enumerate(groups):
-            kept = own_groups[i] if own_groups is not None else {}
-            for name, value in options.DEFAULTS.items():
-                group.setdefault(name, kept.get(name, value))
-        if own_state is None:
-            self.backend, self.write_grads = None, True
-            self._reset_caches()
-        else:
-            check_loadable(state["state"], groups)
-            adopt(state["state"], own_state, groups)
-        super().__setstate__(state)
-        self._forget_plan()
-        self._complete_state()
-        self._refresh_lr()
