@@ -1,0 +1,69 @@
+"""What becomes of a large-minibatch recipe when the number of workers changes in mid-training."""
+
+from ..optimizer import SGD
+from ..schedules import Schedule
+from .minibatch import LargeMinibatch
+
+
+def change_batch(optimizer: SGD, previous: LargeMinibatch, recipe: LargeMinibatch) -> int:
+    """Go on with another minibatch size: an elastic job that lost or won workers, say.
+
+    The rule, for an optimizer that has applied ``t`` updates of ``previous``:
+
+    1. The position in *epochs* stays: the count becomes
+       ``t * recipe.steps_per_epoch / previous.steps_per_epoch``, rounded to the nearest update
+       (halves up). Examples seen are what warm-up and drops are about.
+    2. The rate follows the linear scaling rule: each group's ``lr`` is multiplied by
+       ``recipe.lr / previous.lr``, so multiples that groups have of it stay.
+    3. What remains of the schedule is ``recipe``'s from there on. In mid-warm-up, ``e`` of ``W``
+       epochs in, the rate jumps from ``reference_lr * (1 + (k - 1) e / W)`` of the old ``k`` to
+       that of the new, and ends at the new ``k * reference_lr`` when it would have ended before.
+    4. Momentum stays as it is. The buffer averages gradients of a mean loss and the rate stands
+       outside of it, so that no factor is due (Goyal et al. 2017, section 3, remark 2).
+
+    Call it on every rank, after loading the checkpoint.
+
+    Args:
+        optimizer: Its groups' schedules must be ``previous.schedule`` or None.
+        previous: The recipe that it ran by so far.
+        recipe: The recipe for the new minibatch, over the same epochs.
+
+    Returns:
+        The step count from which training goes on.
+
+    Raises:
+        ValueError: A group follows another schedule, whose steps this cannot translate.
+
+    Source:
+        Linear scaling and momentum: Goyal et al. 2017 (arXiv:1706.02677), sections 2.1 and 3. Its
+        application to a change of workers in mid-training: Lin et al. 2019, "Dynamic Mini-batch SGD
+        for Elastic Distributed Training" (arXiv:1904.12043), which also ramps the rate over some
+        epochs; here it changes at once.
+
+    Example:
+        >>> import torch
+        >>> from fused_warmup import SGD, large_minibatch
+        >>> previous = large_minibatch(1024, dataset_size=102_400)
+        >>> opt = SGD([torch.ones(2, requires_grad=True)], **previous.sgd_options())
+        >>> opt.steps_applied = 250  # 2.5 epochs: half of the warm-up
+        >>> recipe = large_minibatch(512, dataset_size=102_400)
+        >>> change_batch(opt, previous, recipe), previous.lr, opt.param_groups[0]["lr"]
+        (500, 0.4, 0.2)
+        >>> [round(r.lr * r.schedule(t), 3) for r, t in ((previous, 250), (recipe, 500))]
+        [0.25, 0.15]
+    """
+    for i, group in enumerate(optimizer.param_groups):
+        own = group["schedule"]
+        if own is not None and Schedule.from_dict(own) != previous.schedule:
+            raise ValueError(
+                f"group {i} follows {Schedule.from_dict(own)}, which is not previous.schedule, so "
+                "its steps cannot be translated: pass the recipe that the optimizer was built "
+                "with, or set group['lr'], group['schedule'] and steps_applied yourself"
+            )
+    t, old, new = optimizer.steps_applied, previous.steps_per_epoch, recipe.steps_per_epoch
+    optimizer.steps_applied = (2 * t * new + old) // (2 * old)
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * (recipe.lr / previous.lr)
+        if group["schedule"] is not None:
+            group["schedule"] = recipe.schedule.to_dict()
+    return optimizer.steps_applied
