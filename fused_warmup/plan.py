@@ -44,6 +44,7 @@ class Plan:
     ) -> None:
         native, _ = load_native()
         self._backend = backend
+        self._n_groups = len(groups)
         self._watch = (native.Watch if native else PythonWatch)(state, groups)
         # A frozen parameter has no state. Once it has a gradient, it needs another plan.
         self._frozen = [p for group in groups for p in group["params"] if p not in state]
@@ -158,9 +159,16 @@ class Plan:
 
     def update_captured(self, groups: Groups) -> None:
         """Give the groups' present options to launches that CUDA graphs hold."""
+        own = groups[: self._n_groups]  # groups that were added later are not in the graph
         for (_, device, _), part in zip(self._places, self.parts, strict=True):
-            if getattr(part, "n_captured", 0):
-                part.update_captured([routing.plain_options(group, device) for group in groups])
+            if not getattr(part, "n_captured", 0):
+                continue
+            plain = [routing.plain_options(group, device) for group in own]
+            if part.update_captured(plain) is False:
+                raise RuntimeError(
+                    f"the options of groups {own} cannot go into a captured step on {device}: give "
+                    "each lr as a number or as a float32 or float64 tensor"
+                )
 
     def _launch(self, *, writes_grads: bool) -> None:
         # A step without any gradient is no step; one that has some counts on every device.

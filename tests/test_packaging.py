@@ -41,7 +41,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     objects = ROOT / "build" / f"temp.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
     config = folder / "build.cfg"
     config.write_text(f"[build]\nbuild_temp = {objects}\n")
-    build = run("-m", "build", "-n", "-o", str(folder), DIST_EXTRA_CONFIG=str(config))
+    build = run("-m", "build", "-n", "-x", "-o", str(folder), DIST_EXTRA_CONFIG=str(config))
     assert build.returncode == 0, build.stdout + build.stderr
     return folder
 
