@@ -2,6 +2,7 @@
 
 from . import schedules
 from .backend import backends
+from .conversions import convert, from_timm, from_torch, get_schedule
 from .optimizer import SGD
 from .recipes import LargeMinibatch, large_minibatch, split_weight_decay
 from .schedules import (
@@ -20,9 +21,13 @@ __all__ = [
     "SuperGradientsRecipe",
     "backends",
     "constant_warmup",
+    "convert",
     "cosine_warmup",
     "exponential_warmup",
     "from_super_gradients",
+    "from_timm",
+    "from_torch",
+    "get_schedule",
     "large_minibatch",
     "linear_warmup",
     "schedules",

@@ -16,6 +16,7 @@ Example:
 
 from .cycles import cosine_restarts, cyclic
 from .decay import constant, cosine, exponential, inverse_sqrt, linear, polynomial
+from .joins import join_schedules
 from .policies import one_cycle, warmup_stable_decay
 from .schedule import Schedule
 from .segment import Kind, PastEnd, Segment
@@ -38,6 +39,7 @@ __all__ = [
     "exponential_warmup",
     "from_callable",
     "inverse_sqrt",
+    "join_schedules",
     "linear",
     "linear_warmup",
     "multi_step",

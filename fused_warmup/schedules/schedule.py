@@ -9,6 +9,7 @@ from typing import Any, Literal, SupportsIndex, overload
 
 from .checks import INT64_MAX, finite, whole
 from .segment import Kind, PastEnd, Segment
+from .stretch import stretched_segment
 
 Clock = Literal["own", "global"]
 
@@ -177,6 +178,28 @@ class Schedule:
         if factor == 0.0:
             return Schedule((Segment.constant(0.0),), self.steps)
         return replace(self, segments=tuple(_scaled(segment, factor) for segment in self.segments))
+
+    def stretched(self, steps: int) -> "Schedule":
+        """Return this schedule with each factor held for ``steps`` steps: ``self(t // steps)``.
+
+        For what counts epochs, with ``steps`` the updates of one: a torch scheduler that is stepped
+        once an epoch, say.
+
+        Raises:
+            ValueError: ``steps`` is below 1.
+
+        Example:
+            >>> Schedule((Segment(length=4),), steps=4).stretched(3)(range(7))
+            [1.0, 1.0, 1.0, 0.75, 0.75, 0.75, 0.5]
+        """
+        steps = whole("steps", steps, 1)
+        if steps == 1:
+            return self
+        segments: list[Segment] = []
+        for segment in self.segments:
+            segments += stretched_segment(segment, steps)
+        segments = [segment for segment in segments if segment.start <= INT64_MAX // 2]
+        return Schedule(tuple(segments), None if self.steps is None else self.steps * steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data (dicts, lists, strings, numbers), fit for a checkpoint or JSON.

@@ -1,0 +1,8 @@
+"""Schedules from the schedulers of other libraries, and running optimizers from torch's."""
+
+from .hugging_face import get_schedule
+from .live import convert
+from .timm import from_timm
+from .torch import from_torch
+
+__all__ = ["convert", "from_timm", "from_torch", "get_schedule"]

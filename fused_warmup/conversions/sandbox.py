@@ -1,0 +1,201 @@
+"""A copy of a torch scheduler over a stand-in for its optimizer, where it can be run ahead.
+
+torch's schedulers are recursions over ``group["lr"]``, and a SequentialLR or ChainedScheduler moves
+several of them over the same number. Nobody states what comes out better than they do, bugs
+included, so the copy runs torch's own code. Between two events, where one formula is known to rule,
+`Sandbox.jump` skips the steps.
+"""
+
+import copy
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.optim.lr_scheduler import (
+    ChainedScheduler,
+    CosineAnnealingWarmRestarts,
+    LRScheduler,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
+
+RATES = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
+"""Entries of a group that are learning rates; schedulers read them."""
+
+
+class StandIn:
+    """What a scheduler needs of an optimizer."""
+
+    _opt_called = True  # or torch would warn that no step was taken
+
+    def __init__(self, groups: list[dict[str, Any]], defaults: dict[str, Any]) -> None:
+        self.param_groups = groups
+        self.defaults = defaults
+
+    def step(self) -> None:
+        """Do nothing."""
+
+    step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
+
+
+def children(scheduler: Any) -> list[Any] | None:
+    """Return what a SequentialLR or ChainedScheduler holds; None for any other scheduler."""
+    if isinstance(scheduler, (SequentialLR, ChainedScheduler)):
+        return list(scheduler._schedulers)
+    return None
+
+
+def leaves(scheduler: Any) -> Iterator[Any]:
+    """Yield the schedulers that are not made of others."""
+    inside = children(scheduler)
+    if inside is None:
+        yield scheduler
+    else:
+        for child in inside:
+            yield from leaves(child)
+
+
+def clock(scheduler: Any) -> int:
+    """Return how many times a scheduler has been stepped."""
+    if isinstance(scheduler, ChainedScheduler):
+        return clock(scheduler._schedulers[0])
+    return int(scheduler.last_epoch)
+
+
+def check_convertible(scheduler: Any) -> None:
+    """Raise where a scheduler cannot become a function of the step.
+
+    Raises:
+        TypeError: It is driven by a metric, or is no scheduler of torch's.
+    """
+    for leaf in leaves(scheduler):
+        if isinstance(leaf, ReduceLROnPlateau):
+            raise TypeError(
+                "ReduceLROnPlateau follows a metric, no schedule can state it: it stays on the "
+                'host and works through group["lr"], so build it over the fused optimizer as it '
+                "is, on top of a schedule too"
+            )
+        if not isinstance(leaf, LRScheduler):
+            raise TypeError(
+                f"got a {type(leaf).__name__}, it must be a scheduler of torch.optim.lr_scheduler: "
+                "use from_timm for timm's, schedules.from_callable for a function of the step"
+            )
+
+
+class Sandbox:
+    """One group's learning rate under a copy of a scheduler, in units of ``unit``.
+
+    Args:
+        scheduler: The scheduler, which is left alone.
+        group: Index of the group.
+        known: Whether a leaf is of a class whose attributes are known. If all are, rates are
+            divided by ``unit`` and the copy has this one group.
+        live: Start from the scheduler's present state instead of the state it was built in.
+    """
+
+    def __init__(
+        self, scheduler: Any, group: int, known: Callable[[Any], bool], live: bool
+    ) -> None:
+        self._live = live
+        self._narrow = all(map(known, leaves(scheduler)))
+        self._index = group
+        optimizer = optimizer_of(scheduler)
+        groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        groups = groups[group : group + 1] if self._narrow else groups
+        self._position = 0 if self._narrow else group
+        mine = groups[self._position]
+        initial = float(mine.get("initial_lr", mine["lr"]))
+        self.unit = (initial or 1.0) if self._narrow else 1.0
+        for each in groups:
+            for name in RATES:
+                if name in each:
+                    each[name] = float(each[name]) / self.unit
+            if not live:
+                each["lr"] = each.get("initial_lr", each["lr"])
+        self.stand_in = StandIn(groups, dict(optimizer.defaults))
+        self.scheduler = self._copy(scheduler)
+
+    def _copy(self, scheduler: Any) -> Any:
+        inside = children(scheduler)
+        if inside is None:
+            return self._copy_leaf(scheduler)
+        copies = [self._copy(child) for child in inside]
+        optimizer: Any = self.stand_in
+        if isinstance(scheduler, ChainedScheduler):
+            return ChainedScheduler(copies, optimizer=optimizer)
+        if not self._live:
+            return SequentialLR(optimizer, copies, list(scheduler._milestones))
+        sequential = copy.copy(scheduler)
+        sequential._schedulers, sequential.optimizer = copies, optimizer
+        return sequential
+
+    def _copy_leaf(self, scheduler: Any) -> Any:
+        if self._narrow:
+            leaf = copy.copy(scheduler)
+            self._narrow_down(leaf)
+        else:
+            leaf = copy.deepcopy(scheduler, {id(scheduler.optimizer): self.stand_in})
+        leaf.optimizer = self.stand_in
+        if not self._live:
+            leaf.last_epoch = -1
+            leaf._initial_step()
+        return leaf
+
+    def _narrow_down(self, leaf: Any) -> None:
+        for name in ("base_lrs", "max_lrs"):
+            if hasattr(leaf, name):
+                setattr(leaf, name, [float(getattr(leaf, name)[self._index]) / self.unit])
+        for name in ("lr_lambdas", "base_momentums", "max_momentums"):
+            if hasattr(leaf, name):
+                setattr(leaf, name, [getattr(leaf, name)[self._index]])
+        if hasattr(leaf, "eta_min"):
+            leaf.eta_min = float(leaf.eta_min) / self.unit
+
+    @property
+    def group(self) -> dict[str, Any]:
+        """The traced group."""
+        return self.stand_in.param_groups[self._position]
+
+    @property
+    def lr(self) -> float:
+        """The rate in force, in units of `unit`."""
+        return float(self.group["lr"])
+
+    def step(self) -> None:
+        """Take one step by torch's code."""
+        self.scheduler.step()
+
+    def active(self) -> tuple[list[Any], int | None]:
+        """Return the leaves that the next steps move, and after how many steps others take over."""
+        found: list[Any] = []
+        return found, self._walk(self.scheduler, lambda leaf: found.append(leaf))
+
+    def jump(self, steps: int, lr: float) -> None:
+        """Advance by ``steps`` steps within which nothing but the formula of ``lr`` happens."""
+
+        def move(leaf: Any) -> None:
+            leaf.last_epoch += steps
+            leaf._step_count += steps
+            if isinstance(leaf, CosineAnnealingWarmRestarts):
+                leaf.T_cur += steps
+
+        self._walk(self.scheduler, move, steps)
+        self.group["lr"] = lr
+
+    def _walk(self, node: Any, visit: Callable[[Any], object], steps: int = 0) -> int | None:
+        if isinstance(node, ChainedScheduler):
+            limits = [self._walk(child, visit, steps) for child in node._schedulers]
+        elif isinstance(node, SequentialLR):
+            node.last_epoch += steps
+            later = [m - node.last_epoch for m in node._milestones if m > node.last_epoch]
+            ruling = node._schedulers[bisect_right(node._milestones, node.last_epoch)]
+            limits = [self._walk(ruling, visit, steps), min(later, default=None)]
+        else:
+            visit(node)
+            return None
+        return min((limit for limit in limits if limit is not None), default=None)
+
+
+def optimizer_of(scheduler: Any) -> Any:
+    """Return the optimizer that a scheduler drives."""
+    return next(leaves(scheduler)).optimizer

@@ -1,0 +1,204 @@
+"""torch's schedulers as schedules: torch's own code where they meet, formulas in between."""
+
+from dataclasses import replace
+from typing import Any
+
+from ..schedules.checks import finite, whole
+from ..schedules.schedule import Schedule
+from ..schedules.segment import Kind, Segment
+from . import laws
+from .sandbox import Sandbox, check_convertible, optimizer_of
+
+HORIZON = 2**62
+"""Where an endless series of ever longer segments is cut."""
+MAX_SEGMENTS = 256
+"""Most segments of a trace that was given a length; a longer one becomes a table."""
+
+
+def from_torch(
+    scheduler: Any, *, steps: int | None = None, group: int | None = None, lr: float | None = None
+) -> Schedule:
+    """Convert a scheduler of torch.optim.lr_scheduler, SequentialLR and ChainedScheduler included.
+
+    ``lr * schedule(t)`` is the rate that the scheduler gives after ``t`` of its steps, counted from
+    its construction however far it has got since; the scheduler and its optimizer are left as they
+    are. A scheduler that is stepped once an epoch wants ``.stretched(steps_per_epoch)``.
+
+    The result is the scheduler's own behaviour, past its end and where it is odd, too:
+    CosineAnnealingLR rises again after T_max, a SequentialLR inside another one starts a step
+    early, OneCycleLR has one more rate after its last (then torch raises an error, and here the
+    lowest rate stays). Whatever has a closed form becomes one; lambdas become a table of ``steps``
+    values. The momentum that OneCycleLR and CyclicLR cycle is not converted here.
+
+    Args:
+        scheduler: The scheduler, over any optimizer.
+        steps: Length in steps of the scheduler. Needed for lambdas and for schedulers of your own,
+            which are sampled, and for a ChainedScheduler of two that never end. The last sample
+            stays.
+        group: Index of the parameter group; None: all groups have the same schedule.
+        lr: The rate that the optimizer will be given; None: ``group["initial_lr"]``, which is the
+            torch optimizer's lr (``max_lr / div_factor`` under OneCycleLR, ``base_lr`` under
+            CyclicLR).
+
+    Returns:
+        A schedule of ``steps`` steps, endless for None.
+
+    Raises:
+        TypeError: ReduceLROnPlateau, which stays on the host and works through ``group["lr"]``; no
+            scheduler of torch's.
+        ValueError: ``steps`` is needed; groups differ and ``group`` is None; the base rate is 0.
+
+    Example:
+        >>> import torch
+        >>> opt = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+        >>> warmup = torch.optim.lr_scheduler.LinearLR(opt, 0.25, total_iters=3)
+        >>> decay = torch.optim.lr_scheduler.ExponentialLR(opt, 0.5)
+        >>> both = torch.optim.lr_scheduler.SequentialLR(opt, [warmup, decay], [3])
+        >>> from_torch(both)
+        Schedule(0: poly 0.25 -> 1 in 3; 3: exp 1 -> 0 in 1, on and on; steps=None)
+        >>> from_torch(both)(range(6))
+        [0.25, 0.5, 0.75, 1.0, 0.5, 0.25]
+    """
+    check_convertible(scheduler)
+    length = None if steps is None else whole("steps", steps, 1)
+    n_groups = len(optimizer_of(scheduler).param_groups)
+    if group is not None:
+        return _convert(scheduler, range(n_groups)[group], length, lr)
+    schedules = [_convert(scheduler, i, length, lr) for i in range(n_groups)]
+    for i, schedule in enumerate(schedules):
+        if not _alike(schedule, schedules[0]):
+            raise ValueError(
+                f"groups 0 and {i} have different schedules relative to their initial_lr: pass "
+                "group= and give each group its own schedule, or use convert()"
+            )
+    return schedules[0]
+
+
+def _convert(scheduler: Any, group: int, steps: int | None, lr: float | None) -> Schedule:
+    box = Sandbox(scheduler, group, laws.is_known, live=False)
+    own = optimizer_of(scheduler).param_groups[group]
+    base = float(own.get("initial_lr", own["lr"])) if lr is None else finite("lr", lr)
+    if base <= 0.0:
+        raise ValueError(
+            f"the base rate of group {group} is {base}, a factor needs one above 0: pass lr=, the "
+            "rate that the optimizer will be given"
+        )
+    schedule = Schedule(tuple(trace(box, steps)), steps)
+    return schedule if box.unit == base else schedule.scaled(box.unit / base)
+
+
+def _alike(a: Schedule, b: Schedule) -> bool:
+    """Compare but for rounding: each group divides its rates by its own base."""
+    if a == b:
+        return True
+    if len(a.segments) != len(b.segments):
+        return False
+    for one, other in zip(a.segments, b.segments, strict=True):
+        plain = [
+            replace(each, a=0.0, b=0.0, values=each.values and (0.0,)) for each in (one, other)
+        ]
+        mine, others = (each.values or (each.a,) for each in (one, other))
+        numbers = zip((one.b, *mine), (other.b, *others), strict=True)
+        if plain[0] != plain[1] or any(abs(x - y) > 1e-14 * max(abs(x), 1.0) for x, y in numbers):
+            return False
+    return True
+
+
+def trace(box: Sandbox, steps: int | None, start: int = 0) -> list[Segment]:
+    """Follow a sandbox from step ``start`` on and return the segments of what it does.
+
+    Raises:
+        ValueError: It takes a table to state it, and ``steps`` is None.
+    """
+    pieces: list[Segment] = []
+    samples: list[float] = []
+    t = start
+
+    def flush() -> None:
+        first = t - len(samples)
+        if len(samples) == 1:
+            put(Segment.constant(samples.pop(), first))
+        elif samples:
+            pieces.append(Segment(Kind.TABLE, start=first, origin=first, values=tuple(samples)))
+            samples.clear()
+
+    def put(segment: Segment) -> None:
+        flush()
+        if not (pieces and _is_constant(pieces[-1], segment.a) and _is_constant(segment)):
+            pieces.append(segment)
+
+    while t < HORIZON and (steps is None or t < start + steps):
+        active, limit = box.active()
+        if steps is None and limit is None:
+            _check_statable(active)
+        segment, left = _law(box, active) or laws.constant(box.lr, 0)
+        if limit is not None:
+            left = limit - 1 if left is None else min(left, limit - 1)
+        if left == 0:
+            samples.append(box.lr)
+        else:
+            placed = replace(segment, start=t, origin=t + segment.origin)
+            put(placed)
+            if left is None:
+                return pieces
+            box.jump(left, placed.value_at(t + left))
+        t += left + 1
+        if steps is None or t < start + steps:
+            box.step()
+    if samples:
+        flush()
+    elif steps is not None:
+        put(Segment.constant(pieces[-1].value_at(t - 1), t))
+    if len(pieces) > MAX_SEGMENTS:
+        everything = Schedule((replace(pieces[0], start=0), *pieces[1:]))
+        values = tuple(everything(range(start, t)))
+        return [Segment(Kind.TABLE, start=start, origin=start, values=values)]
+    return pieces
+
+
+def _is_constant(segment: Segment, value: float | None = None) -> bool:
+    constant = segment.kind is Kind.POLY and segment.a == segment.b
+    return constant and value in (None, segment.a)
+
+
+def _law(box: Sandbox, active: list[Any]) -> laws.Law | None:
+    """Return the one formula that states the next steps of all active leaves, if there is one."""
+    lr = box.lr
+    quiet = [laws.quiet_steps(leaf) for leaf in active]
+    busy = [leaf for leaf, n in zip(active, quiet, strict=True) if n == 0]
+    calm = min((n for n in quiet if n), default=None)
+    moving = [leaf for leaf, n in zip(active, quiet, strict=True) if n is not None]
+    if len(moving) == 1 and laws.has_law(moving[0]):
+        busy, calm = moving, None
+    if not busy:
+        return laws.constant(lr, calm)
+    if all(map(laws.is_exponential, busy)):
+        law = laws.exponential(lr, [leaf.gamma for leaf in busy])
+    else:
+        law = laws.law_of(busy[0], lr, box.group) if len(busy) == 1 else None
+    if law is None:
+        return None
+    segment, holds = law
+    # A law that assigns rates instead of multiplying them says nothing of what others did just now.
+    if abs(segment.value_at(0) - lr) > 1e-11 * max(abs(lr), abs(segment.a - segment.b)):
+        return None
+    return segment, min((n for n in (holds, calm) if n is not None), default=None)
+
+
+def _check_statable(active: list[Any]) -> None:
+    endless = [
+        leaf for leaf in active if laws.is_endless(leaf) and laws.quiet_steps(leaf) is not None
+    ]
+    if all(leaf.gamma > 0 if laws.is_exponential(leaf) else False for leaf in endless):
+        return
+    names = [type(leaf).__name__ for leaf in endless]
+    if len(endless) > 1:
+        raise ValueError(
+            f"{' and '.join(names)} move one rate for ever, which no formula here states: pass "
+            "steps=, the length of the training, for a table"
+        )
+    if not laws.can_state(endless[0]):
+        raise ValueError(
+            f"{names[0]} has no closed form that is known here: pass steps=, the length of the "
+            "training, to sample it"
+        )

@@ -1,0 +1,58 @@
+"""Joining many schedules at given steps, as optax does."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from .checks import whole
+from .schedule import Schedule
+
+
+def join_schedules(schedules: Iterable[Schedule], boundaries: Sequence[int]) -> Schedule:
+    """Follow one schedule after another, each on its own clock from its boundary on.
+
+    ``schedules[i](t - boundaries[i - 1])`` for ``boundaries[i - 1] <= t < boundaries[i]``; the same
+    as chains of ``.lasting(...).then(...)``, for endless schedules too.
+
+    Args:
+        schedules: What to follow.
+        boundaries: The steps at which the second and later ones begin, in order; where two are
+            equal the schedule between them is left out.
+
+    Returns:
+        A schedule that is over when its last part is.
+
+    Raises:
+        TypeError: Something that is no schedule, or a boundary that is no integer.
+        ValueError: Not one boundary fewer than schedules, or boundaries out of order.
+
+    Source:
+        optax.join_schedules.
+
+    Example:
+        >>> from fused_warmup.schedules import constant, linear_warmup, step
+        >>> join_schedules([linear_warmup(2), constant(), step(2, 0.5)], [2, 4])(range(9))
+        [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+    parts = list(schedules)
+    for part in parts:
+        if not isinstance(part, Schedule):
+            raise TypeError(
+                f"got a {type(part).__name__} among the schedules: build Schedules only"
+            )
+    bounds = [whole("boundaries", boundary, 0) for boundary in boundaries]
+    if len(bounds) != len(parts) - 1:
+        raise ValueError(
+            f"{len(parts)} schedules got {len(bounds)} boundaries, one fewer than schedules is "
+            "needed: give the step at which each but the first begins"
+        )
+    if any(after < before for before, after in pairwise(bounds)):
+        raise ValueError(f"boundaries must not decrease, got {bounds}: sort them")
+    ends: list[int | None] = [*bounds, None]
+    joined: Schedule | None = None
+    for part, begin, end in zip(parts, [0, *bounds], ends, strict=True):
+        if end is not None and end == begin:
+            continue
+        piece = part if end is None else part.lasting(end - begin)
+        joined = piece if joined is None else joined.then(piece)
+    assert joined is not None  # the last part has no end
+    return joined
