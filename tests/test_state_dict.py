@@ -7,13 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from support import models, nothing_moves, parameter, randn, refused, same_bits, set_grads, train
+from support import models, parameter, refused, same_bits, set_grads, train
 from torch import Tensor
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_optimizer_state_dict,
-)
 
 from fused_warmup import SGD, Schedule, linear_warmup
 from fused_warmup.schedules import cosine
@@ -256,52 +251,3 @@ def test_loads_a_state_of_another_dtype() -> None:
     for p, q in zip(params_of(wide), params_of(opt), strict=True):
         assert same_bits(wide.state[p]["momentum_buffer"], opt.state[q]["momentum_buffer"].double())
     assert wide.steps_applied == 2
-
-
-class TestDistributedCheckpoint:
-    """torch.distributed.checkpoint's view of an optimizer, in one process."""
-
-    def trained(self) -> tuple[torch.nn.Module, SGD]:
-        model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
-        model[0].bias.requires_grad_(False)
-        return model, SGD(model.parameters(), **OPTIONS, schedule=linear_warmup(9))
-
-    @pytest.mark.parametrize("flat", [False, True])
-    @pytest.mark.parametrize("steps", [0, 3])
-    def test_round_trip(self, steps: int, flat: bool) -> None:
-        choice = StateDictOptions(flatten_optimizer_state_dict=flat)
-        model, opt = self.trained()
-        for step in range(steps):
-            set_grads([p for p in model.parameters() if p.requires_grad], step)
-            opt.step()
-        opt.zero_grad()
-        with nothing_moves(opt):
-            saved = copy.deepcopy(get_optimizer_state_dict(model, opt, options=choice))
-        other_model, other = self.trained()
-        other_model.load_state_dict(model.state_dict())
-        set_optimizer_state_dict(other_model, other, saved, options=choice)
-        assert other.steps_applied == steps
-        assert other.param_groups[0]["lr"] == 0.1
-        for module, each in ((model, opt), (other_model, other)):
-            for p in module.parameters():
-                p.grad = randn(*p.shape, seed=8) if p.requires_grad else None
-            each.step()
-        for p, q in zip(model.parameters(), other_model.parameters(), strict=True):
-            assert same_bits(p, q)
-
-    @pytest.mark.parametrize("rate", [0.0, torch.tensor(0.0)], ids=["float", "tensor"])
-    def test_dry_run_moves_nothing(self, rate: Any) -> None:
-        """Where the state is empty, DCP fills it by a step at rate 0 on zero gradients."""
-        model, opt = self.trained()
-        before = [p.detach().clone() for p in model.parameters()]
-        opt.state.clear()
-        get_optimizer_state_dict(model, opt)
-        opt.param_groups[0]["lr"] = rate
-        for p in model.parameters():
-            p.grad = torch.zeros_like(p) if p.requires_grad else None
-        opt.step()
-        assert all(map(same_bits, model.parameters(), before))
-        # A state that is there from the start keeps DCP from it: the count stays.
-        model, opt = self.trained()
-        get_optimizer_state_dict(model, opt)
-        assert opt.steps_applied == 0
