@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from . import options
 from .plan import Plan
 from .routing import check_parameter
+from .scheduler import RateInForce
 from .state import (
     Counters,
     adopt,
@@ -149,6 +150,13 @@ class CountedOptimizer(Optimizer):
         Synchronises with the device; `lr_tensor` does not.
         """
         return self.lr_tensor().tolist()
+
+    def scheduler(self) -> RateInForce:
+        """Return a torch LRScheduler that changes nothing and tells the rate of the next step.
+
+        For trainers that insist on a scheduler and loggers that read one; see `RateInForce`.
+        """
+        return RateInForce(self)
 
     # -- saving and loading ----------------------------------------------------------------------
 

@@ -1,0 +1,116 @@
+"""A scheduler's face for a rate that needs no scheduler: for trainers and loggers that want one."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from torch.optim.lr_scheduler import LRScheduler
+
+from . import options
+
+if TYPE_CHECKING:
+    from .base import CountedOptimizer
+
+
+class RateInForce(LRScheduler):
+    """A torch LRScheduler that changes nothing and tells the rate in force: ``opt.scheduler()``.
+
+    In force between two steps is the rate of the next one, ``group["lr"] * schedule(t)``, as it is
+    after a torch scheduler's step. ``get_last_lr()`` gives it, and so does
+    ``scheduler.optimizer.param_groups[i]["lr"]``, a read-only look at the groups: loggers such as
+    Lightning's LearningRateMonitor read that. The optimizer's own ``group["lr"]`` stays the base.
+
+    ``step()`` only counts its calls. The step of the schedule travels in the optimizer's state, so
+    this state is of no consequence: it may be saved, loaded or lost. Reading a rate synchronises
+    with the device that counts the steps.
+
+    Args:
+        optimizer: The optimizer.
+
+    Example:
+        >>> import torch, fused_warmup
+        >>> weight = torch.zeros(1, requires_grad=True)
+        >>> warmup = fused_warmup.linear_warmup(4)
+        >>> opt = fused_warmup.SGD([weight], lr=0.8, schedule=warmup)
+        >>> scheduler = opt.scheduler()
+        >>> for _ in range(2):
+        ...     weight.sum().backward()
+        ...     opt.step()
+        ...     scheduler.step()
+        >>> scheduler.get_last_lr(), opt.param_groups[0]["lr"]
+        ([0.4], 0.8)
+    """
+
+    def __init__(self, optimizer: "CountedOptimizer") -> None:
+        # Not LRScheduler's: that would write initial_lr into the groups and wrap the step.
+        self._step_count = 1
+        self._of = optimizer
+
+    @property
+    def optimizer(self) -> Any:  # type: ignore[override]
+        """A look at the optimizer whose groups show the rate in force."""
+        return Look(self._of)
+
+    @property
+    def base_lrs(self) -> list[float]:  # type: ignore[override]
+        """The rates that the schedules are factors of."""
+        return [float(group["lr"]) for group in self._of.param_groups]
+
+    @property
+    def last_epoch(self) -> int:  # type: ignore[override]
+        """The step that comes next, as torch's schedulers count."""
+        return self._of.steps_applied
+
+    def step(self, epoch: int | None = None) -> None:
+        """Change nothing: the step belongs to the optimizer."""
+        self._step_count += 1
+
+    def get_last_lr(self) -> list[float]:  # type: ignore[override]
+        """Return the rate of the next step, one float a group."""
+        return rates_in_force(self._of)
+
+    get_lr = get_last_lr  # type: ignore[assignment]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of calls."""
+        return {"_step_count": self._step_count}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over the number of calls; another scheduler's state does no harm."""
+        self._step_count = int(state_dict.get("_step_count", self._step_count))
+
+
+class Look:
+    """An optimizer to look at: its groups are read-only and hold the rate in force."""
+
+    def __init__(self, optimizer: "CountedOptimizer") -> None:
+        self.__dict__["_of"] = optimizer
+
+    @property
+    def __class__(self) -> Any:  # type: ignore[misc]  # loggers name curves after the optimizer's class
+        return type(self._of)
+
+    @property
+    def param_groups(self) -> list[Mapping[str, Any]]:
+        """The groups, ``"lr"`` being the rate of the next step."""
+        groups = zip(self._of.param_groups, rates_in_force(self._of), strict=True)
+        return [MappingProxyType({**group, "lr": lr}) for group, lr in groups]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._of, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._of, name, value)
+
+    # Trainers ask whether a scheduler's optimizer is one of theirs.
+    def __eq__(self, other: object) -> bool:
+        return self._of is (other._of if type(other) is Look else other)
+
+    def __hash__(self) -> int:
+        return hash(self._of)
+
+
+def rates_in_force(optimizer: "CountedOptimizer") -> list[float]:
+    """Return the rate of each group's next step."""
+    t = optimizer.steps_applied
+    return [float(options.rate(group, t)) for group in optimizer.param_groups]
