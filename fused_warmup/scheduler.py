@@ -86,8 +86,8 @@ class Look:
     def __init__(self, optimizer: "CountedOptimizer") -> None:
         self.__dict__["_of"] = optimizer
 
-    @property
-    def __class__(self) -> Any:  # type: ignore[misc]  # loggers name curves after the optimizer's class
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # loggers name curves after the optimizer's class
         return type(self._of)
 
     @property

@@ -32,9 +32,8 @@ def test_tells_the_rate_of_the_next_step_and_changes_nothing() -> None:
     for t in range(12):
         assert scheduler.get_last_lr() == [0.5 * SCHEDULE(t), 0.1]
         assert scheduler.last_epoch == t
-        assert [
-            group["lr"] for group in scheduler.optimizer.param_groups
-        ] == scheduler.get_last_lr()
+        shown = [group["lr"] for group in scheduler.optimizer.param_groups]
+        assert shown == scheduler.get_last_lr()
         assert [group["lr"] for group in opt.param_groups] == [0.5, 0.1] == scheduler.base_lrs
         advance(opt, t)
         assert opt.get_last_lr() == shown
