@@ -97,7 +97,7 @@ sanitize: venv ## Run the native tests under gcc's address and undefined-behavio
 	cd build/sanitize && \
 	  PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$$(for name in asan ubsan stdc++; do gcc -print-file-name=lib$$name.so; done | xargs)" \
-	  $(abspath $(BIN))/python -m pytest $(SANITIZE_TESTS)
+	  $(abspath $(BIN))/python -m pytest --capture=sys $(SANITIZE_TESTS)
 
 .PHONY: bench
 bench: venv ## Measure everything beside its peers, in under ten minutes (BENCH="--quick").

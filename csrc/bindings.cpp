@@ -1,6 +1,4 @@
 // Tensors in, pointers out: what Python sees of the native kernels.
-#include <cstring>
-
 #include "cpu_plan.h"
 #include "emulated.h"
 #include "watch.h"
@@ -15,8 +13,7 @@ namespace {
 
 std::vector<double> schedule_factors(const std::string& packed, const std::vector<double>& values,
                                      const std::vector<int64_t>& steps) {
-  std::vector<Segment> segments(packed.size() / sizeof(Segment));
-  std::memcpy(segments.data(), packed.data(), segments.size() * sizeof(Segment));
+  const std::vector<Segment> segments = unpack_segments(packed);
   const Schedule schedule{segments.data(), static_cast<int64_t>(segments.size()), values.data(),
                           static_cast<int64_t>(values.size())};
   std::vector<double> factors;

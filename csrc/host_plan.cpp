@@ -49,6 +49,12 @@ DLTensor view_or_throw(const py::object& tensor) {
 
 }  // namespace
 
+std::vector<Segment> unpack_segments(const std::string& bytes) {
+  std::vector<Segment> segments(bytes.size() / sizeof(Segment));
+  if (!segments.empty()) std::memcpy(segments.data(), bytes.data(), bytes.size());
+  return segments;
+}
+
 HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
                    const py::list& first_steps, const std::vector<int32_t>& group_of,
                    const py::list& schedules, const std::vector<int32_t>& schedule_of,
@@ -87,10 +93,7 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
   }
   for (const py::handle packed : schedules) {
     const py::tuple pair = packed.cast<py::tuple>();
-    const std::string bytes = pair[0].cast<py::bytes>();
-    std::vector<Segment> segments(bytes.size() / sizeof(Segment));
-    std::memcpy(segments.data(), bytes.data(), segments.size() * sizeof(Segment));
-    segments_.push_back(std::move(segments));
+    segments_.push_back(unpack_segments(pair[0].cast<py::bytes>()));
     values_.push_back(pair[1].cast<std::vector<double>>());
   }
   for (size_t i = 0; i < segments_.size(); ++i) {

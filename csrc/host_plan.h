@@ -13,6 +13,9 @@
 
 namespace fused_warmup {
 
+// Segments as Schedule.pack() gives them.
+std::vector<Segment> unpack_segments(const std::string& bytes);
+
 class HostPlan {
  public:
   // params, momentum_buffers (tensor or None), first_steps (tensor or None), group_of: one entry a
