@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from .state import (
     without_live_counters,
 )
 
+if TYPE_CHECKING:
+    from .step_in_backward import StepInBackward
+
 
 class CountedOptimizer(Optimizer):
     """An optimizer whose groups carry schedules and whose state carries the count of its steps.
@@ -42,6 +45,7 @@ class CountedOptimizer(Optimizer):
         self._captured: list[Plan] = []
         self._counters = Counters()
         self._lr: dict[torch.device, Tensor] = {}
+        self._in_backward: StepInBackward | None = None
 
     # -- groups and state ------------------------------------------------------------------------
 

@@ -201,6 +201,8 @@ class SGD(CountedOptimizer):
     def _update(self) -> None:
         attributes = self.__dict__
         grad_scale, found_inf = attributes.get("grad_scale"), attributes.get("found_inf")
+        if self._in_backward is not None and self._in_backward.finish(grad_scale, found_inf):
+            return
         if found_inf is not None and not isinstance(found_inf, Tensor):
             # GradScaler sums over devices and gives the int 0 where no gradient was seen at all.
             if found_inf != 0:

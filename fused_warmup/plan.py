@@ -32,6 +32,7 @@ class Plan:
         counters: Its step counters.
         lr: The float64 tensor of the last rates, one element a group, for each device.
         backend: The backend that the user asked for, or None.
+        counts: Whether a step advances the counters.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class Plan:
         counters: Counters,
         lr: Mapping[torch.device, Tensor],
         backend: str | None,
+        counts: bool = True,
     ) -> None:
         native, _ = load_native()
         self._backend = backend
+        self._counts = counts
         self._n_groups = len(groups)
         self._watch = (native.Watch if native else PythonWatch)(state, groups)
         # A frozen parameter has no state. Once it has a gradient, it needs another plan.
@@ -176,7 +179,7 @@ class Plan:
             return
         last = {device: part for (_, device, _), part in zip(self._places, self.parts, strict=True)}
         for (_, device, _), part in zip(self._places, self.parts, strict=True):
-            if part.launch(part is last[device]):
+            if part.launch(self._counts and part is last[device]):
                 _bump_versions(part, writes_grads)
 
 
