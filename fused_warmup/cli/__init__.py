@@ -1,0 +1,31 @@
+"""The command line: ``python -m fused_warmup``, ``fused-warmup`` once installed."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .doctor import add_doctor
+from .info import add_info, info
+from .plot import add_plot
+
+__all__ = ["info", "main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ``arguments`` default to the process's own.
+
+    Raises:
+        SystemExit: With status 0 if all is well, 1 if a backend is not to be trusted, 2 for
+            arguments that cannot be used.
+    """
+    parser = argparse.ArgumentParser(prog="fused-warmup", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for add in (add_info, add_plot, add_doctor):
+        add(commands)
+    options = parser.parse_args(arguments)
+    try:
+        status = options.run(options)
+    except (OSError, TypeError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    if status:
+        sys.exit(status)

@@ -1,0 +1,150 @@
+"""The command line: info, plot, doctor."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fused_warmup.cli import doctor, main
+from fused_warmup.cli.expression import BUILDERS, parse_schedule
+from fused_warmup.cli.plot import draw
+from fused_warmup.conversions import get_schedule
+from fused_warmup.schedules import Schedule, cosine, linear_warmup, multi_step, table
+
+RECIPE = {
+    "initial_lr": {"default": 0.1, "0.": 0.01},
+    "max_epochs": 4,
+    "lr_mode": "CosineLRScheduler",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "schedule"),
+    [
+        ("linear_warmup(100).then(cosine(900))", linear_warmup(100).then(cosine(900))),
+        ("multi_step([3, 6], gamma=.5).lasting(9)", multi_step([3, 6], gamma=0.5).lasting(9)),
+        ("cosine(epochs=2.5, steps_per_epoch=4, end=1e-2)", cosine(10, end=0.01)),
+        ("linear_warmup(3).then(cosine(9), clock='global')",
+         linear_warmup(3).then(cosine(9), clock="global")),
+        ("table((1, 0.5)).scaled(2).stretched(3)", table((1, 0.5)).scaled(2).stretched(3)),
+        ("get_schedule('cosine', 3, 9)", get_schedule("cosine", 3, 9)),
+    ],
+)  # fmt: skip
+def test_expressions(text: str, schedule: Schedule) -> None:
+    assert parse_schedule(text) == schedule
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')",
+        "().__class__",
+        "cosine.__globals__",
+        "cosine(9).__class__(1)",
+        "cosine(9).to_dict()",
+        "cosine(*[9])",
+        "cosine(**{'steps': 9})",
+        "[cosine(9) for _ in range(9)]",
+        "(lambda: 0)()",
+        "from_callable(print, 3)",
+        "open('x')",
+        "cosine(9",
+        "3",
+        "cosine",
+    ],
+)
+def test_nothing_else_is_run(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_schedule(text)
+
+
+def test_every_builder_may_be_named() -> None:
+    assert {"cosine", "linear_warmup", "one_cycle", "join_schedules"} <= set(BUILDERS)
+    assert all(callable(builder) for builder in BUILDERS.values())
+
+
+def test_plots_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["plot", "linear_warmup(10).then(cosine(90))", "--lr", "0.4"])
+    printed = capsys.readouterr().out
+    assert "101 steps, first 0, last 0" in printed
+    assert "0.4 |" in printed
+    assert "█" in printed
+
+
+def test_plots_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "schedule.png"
+    main(["plot", "step(2, 0.5)", "--steps", "9", "--steps-per-epoch", "2", "--png", str(picture)])
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "9 steps, first 1, last 0.25" in capsys.readouterr().out
+
+
+def test_plots_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({"training_hyperparams": RECIPE}))
+    main(["plot", str(path), "--steps-per-epoch", "5"])
+    printed = capsys.readouterr().out
+    assert "default, 20 steps, first 0.1" in printed
+    assert "0., 20 steps, first 0.01" in printed
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["recipe.json"],
+        ["missing.json", "--steps-per-epoch", "5"],
+        ["cosine(0)"],
+        ["cosine(1, 2, 3)"],
+    ],
+)
+def test_what_cannot_be_plotted_is_said_in_a_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(["plot", *arguments])
+    assert exit_info.value.code == 2
+    assert capsys.readouterr().err.startswith("fused-warmup: ")
+
+
+def test_drawing_is_to_scale() -> None:
+    assert [line.count("█") for line in draw([0, 1, 2, 3, 4], 5, 4).splitlines()[:4]] == [
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert "1 |" in draw([1.0])
+
+
+def test_doctor_trusts_what_agrees(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "STEPS", 5)
+    main(["doctor"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["cuda", "triton", "cpu", "reference"]
+    assert all(" trust " in line for line in lines[2:])
+
+
+def test_doctor_distrusts_what_does_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "STEPS", 5)
+    train = doctor._train
+
+    def broken(backend: str, *rest: object) -> list[torch.Tensor]:
+        found = train(backend, *rest)  # type: ignore[arg-type]
+        if backend == "cpu":
+            found[0] = found[0] * torch.nan
+        return found
+
+    monkeypatch.setattr(doctor, "_train", broken)
+    with pytest.raises(SystemExit) as exit_info:
+        main(["doctor"])
+    assert exit_info.value.code == 1
+    assert "cpu        cpu   DO NOT TRUST" in capsys.readouterr().out
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["info"])
+    assert "reference    yes" in capsys.readouterr().out
