@@ -1,4 +1,4 @@
-"""Goyal's ablation in small, on one process or many: does a warm-up save the large minibatch?
+r"""Goyal's ablation in small, on one process or many: does a warm-up save the large minibatch?
 
 Trains the demo's network on 4,000 real MNIST digits, data-parallel over all processes:
 
@@ -7,7 +7,11 @@ Trains the demo's network on 4,000 real MNIST digits, data-parallel over all pro
 
     python examples/large_batch.py                                     one process
     torchrun --nproc-per-node 2 examples/large_batch.py --quick        two, in well under 3 minutes
-    torchrun --nproc-per-node 8 --max-restarts 3 examples/large_batch.py --resume
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 \
+        torchrun --nproc-per-node 8 --max-restarts 3 examples/large_batch.py --resume
+
+(Without the variable, torchrun gives restarted processes the store of those before them, with
+their addresses, where nobody listens any more: pytorch#135712.)
 
 A minibatch is split over the processes, so their number changes how fast it goes and in which order
 gradients are summed; what that changes in the last bits, training at such rates makes large, as

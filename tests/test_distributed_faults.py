@@ -23,6 +23,8 @@ def torchrun(script: Path, *arguments: object, restarts: int = 0, **environment:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", f"--max-restarts={restarts}"]
     own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    # Else a restarted rank may read the address of a rank that is gone (pytorch#135712).
+    own["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     process = subprocess.Popen(
         [*command, "--monitor-interval=0.1", str(script), *map(str, arguments)],
         env={**os.environ, **own, **environment},
