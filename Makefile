@@ -10,6 +10,8 @@ TORCH ?= torch==2.13.0
 # Empty where there is no wheel of Triton; what needs it is then left out.
 TRITON ?= triton==3.6.0
 EXTRAS ?= test dev docs demo bench
+# The release that goes with TORCH.
+TORCHVISION ?= torchvision==0.28.0
 DEMO ?= examples/demo.py
 SANITIZE_TESTS ?= $(wildcard tests/test_native*.py tests/test_cpu*.py tests/test_cuda_kernel.py)
 
@@ -20,6 +22,7 @@ NATIVE := $(wildcard csrc/*)
 DEPENDENCIES := $(VENV)/.dependencies-$(shell echo '$(TORCH) $(TRITON) $(EXTRAS)' | cksum | cut -d' ' -f1)
 EXTENSION := $(VENV)/.extension
 INSTALLED := $(VENV)/.installed
+INTEGRATED := $(VENV)/.integrated
 
 # Build requirements and extras, one a line, as pyproject.toml lists them.
 define REQUIREMENTS
@@ -59,14 +62,27 @@ $(INSTALLED): pyproject.toml fused_warmup/__init__.py $(DEPENDENCIES) | $(EXTENS
 	$(PIP) --no-build-isolation --no-deps -e .
 	@touch $@
 
+# torchvision's wheels want torch with CUDA. It lies apart, where only timm's tests look for it.
+$(INTEGRATED): pyproject.toml $(DEPENDENCIES) | $(BIN)/python
+	$(BIN)/python -c 'import torch; print("torch==" + torch.__version__)' > $@.pins
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["integrations"], sep="\n")' > $@.wanted
+	grep -v ^timm $@.wanted | $(PIP) -c $@.pins -r /dev/stdin
+	grep ^timm $@.wanted | $(PIP) --no-deps -r /dev/stdin
+	$(PIP) --no-deps --upgrade --target $(VENV)/torchvision $(TORCHVISION)
+	@touch $@
+
 .PHONY: demo
 demo: venv ## Run the demonstration.
 	$(BIN)/python $(DEMO)
 
 .PHONY: test
 test: venv ## Run the tests and the examples in the docstrings.
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --ignore=tests/integrations
 	$(BIN)/python -m pytest --doctest-modules fused_warmup
+
+.PHONY: test-integrations
+test-integrations: venv $(INTEGRATED) ## Run the tests beside Lightning, Hugging Face and timm.
+	$(BIN)/python -m pytest -W default tests/integrations
 
 .PHONY: lint
 lint: venv ## Check style: ruff and clang-format.

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from . import options
@@ -15,14 +17,16 @@ if TYPE_CHECKING:
 class RateInForce(LRScheduler):
     """A torch LRScheduler that changes nothing and tells the rate in force: ``opt.scheduler()``.
 
-    In force between two steps is the rate of the next one, ``group["lr"] * schedule(t)``, as it is
-    after a torch scheduler's step. ``get_last_lr()`` gives it, and so does
+    As with torch's schedulers, the rate in force is that of the next step,
+    ``group["lr"] * schedule(t)``, and between the optimizer's step and the scheduler's still that
+    of the step just made; where ``step()`` is not called after each of the optimizer's, it is
+    always that of the next. ``get_last_lr()`` gives it, and so does
     ``scheduler.optimizer.param_groups[i]["lr"]``, a read-only look at the groups: loggers such as
     Lightning's LearningRateMonitor read that. The optimizer's own ``group["lr"]`` stays the base.
 
-    ``step()`` only counts its calls. The step of the schedule travels in the optimizer's state, so
-    this state is of no consequence: it may be saved, loaded or lost. Reading a rate synchronises
-    with the device that counts the steps.
+    ``step()`` only notes, without a sync, that it was called. The step of the schedule travels in
+    the optimizer's state, so this state is of no consequence: it may be saved, loaded or lost.
+    Reading a rate synchronises with the device that counts the steps.
 
     Args:
         optimizer: The optimizer.
@@ -45,11 +49,13 @@ class RateInForce(LRScheduler):
         # Not LRScheduler's: that would write initial_lr into the groups and wrap the step.
         self._step_count = 1
         self._of = optimizer
+        self._before: Tensor = self._count()
+        self._seen: Tensor = self._before
 
     @property
     def optimizer(self) -> Any:  # type: ignore[override]
         """A look at the optimizer whose groups show the rate in force."""
-        return Look(self._of)
+        return Look(self)
 
     @property
     def base_lrs(self) -> list[float]:  # type: ignore[override]
@@ -64,10 +70,24 @@ class RateInForce(LRScheduler):
     def step(self, epoch: int | None = None) -> None:
         """Change nothing: the step belongs to the optimizer."""
         self._step_count += 1
+        self._before, self._seen = self._seen, self._count()
+
+    def _count(self) -> Tensor:
+        """A copy of the optimizer's count of steps, on its device."""
+        for counter in self._of._counters.by_device.values():
+            return counter.clone()
+        return torch.zeros((), dtype=torch.int64, device="cpu")
+
+    def rates(self) -> list[float]:
+        """Return the rate in force, one float a group."""
+        t, seen = self._of.steps_applied, int(self._seen)
+        if t == seen + 1 and seen <= int(self._before) + 1:  # whoever steps this is about to
+            t = seen
+        return [float(options.rate(group, t)) for group in self._of.param_groups]
 
     def get_last_lr(self) -> list[float]:  # type: ignore[override]
-        """Return the rate of the next step, one float a group."""
-        return rates_in_force(self._of)
+        """Return the rate in force, one float a group."""
+        return self.rates()
 
     get_lr = get_last_lr  # type: ignore[assignment]
 
@@ -78,13 +98,15 @@ class RateInForce(LRScheduler):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over the number of calls; another scheduler's state does no harm."""
         self._step_count = int(state_dict.get("_step_count", self._step_count))
+        self._of.steps_applied  # noqa: B018  # takes over the counts that a loader has put there
+        self._before = self._seen = self._count()
 
 
 class Look:
     """An optimizer to look at: its groups are read-only and hold the rate in force."""
 
-    def __init__(self, optimizer: "CountedOptimizer") -> None:
-        self.__dict__["_of"] = optimizer
+    def __init__(self, scheduler: RateInForce) -> None:
+        self.__dict__["_scheduler"], self.__dict__["_of"] = scheduler, scheduler._of
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:  # loggers name curves after the optimizer's class
@@ -92,8 +114,8 @@ class Look:
 
     @property
     def param_groups(self) -> list[Mapping[str, Any]]:
-        """The groups, ``"lr"`` being the rate of the next step."""
-        groups = zip(self._of.param_groups, rates_in_force(self._of), strict=True)
+        """The groups, ``"lr"`` being the rate in force."""
+        groups = zip(self._of.param_groups, self._scheduler.rates(), strict=True)
         return [MappingProxyType({**group, "lr": lr}) for group, lr in groups]
 
     def __getattr__(self, name: str) -> Any:
@@ -108,9 +130,3 @@ class Look:
 
     def __hash__(self) -> int:
         return hash(self._of)
-
-
-def rates_in_force(optimizer: "CountedOptimizer") -> list[float]:
-    """Return the rate of each group's next step."""
-    t = optimizer.steps_applied
-    return [float(options.rate(group, t)) for group in optimizer.param_groups]

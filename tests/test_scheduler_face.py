@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 from support import models, set_grads
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from fused_warmup import SGD, linear_warmup
 from fused_warmup.schedules import cosine
@@ -36,9 +36,35 @@ def test_tells_the_rate_of_the_next_step_and_changes_nothing() -> None:
         assert shown == scheduler.get_last_lr()
         assert [group["lr"] for group in opt.param_groups] == [0.5, 0.1] == scheduler.base_lrs
         advance(opt, t)
-        assert opt.get_last_lr() == shown
+        assert opt.get_last_lr() == shown == scheduler.get_last_lr()  # as with torch's
         scheduler.step()
-        scheduler.step()  # whoever calls it, and how often, does not matter
+        if t > 6:
+            scheduler.step()  # how often does not matter
+
+
+def test_is_torchs_scheduler_to_whoever_looks() -> None:
+    opt, theirs = optimizer(), torch.optim.SGD(models((2,)), lr=0.5)
+    mine, lambdas = opt.scheduler(), LambdaLR(theirs, lambda t: SCHEDULE(t))
+    for t in range(12):
+        seen = []
+        for o, s in ((opt, mine), (theirs, lambdas)):
+            seen.append([s.get_last_lr()[0], s.optimizer.param_groups[0]["lr"]])
+            set_grads([p for group in o.param_groups for p in group["params"]], t)
+            o.step()
+            seen[-1] += [s.get_last_lr()[0], s.last_epoch - (s is mine)]
+            s.step()
+        assert seen[0] == seen[1]
+
+
+def test_stepped_once_an_epoch_it_still_tells_the_next_rate() -> None:
+    opt = optimizer()
+    scheduler = opt.scheduler()
+    for t in range(12):
+        if t > 4:
+            assert scheduler.get_last_lr() == [0.5 * SCHEDULE(t), 0.1]
+        advance(opt, t)
+        if t % 4 == 3:
+            scheduler.step()
 
 
 def test_building_it_leaves_the_optimizer_alone() -> None:

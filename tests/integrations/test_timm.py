@@ -1,0 +1,52 @@
+"""timm: `create_optimizer_v2` through its registry."""
+
+from typing import Any
+
+import timm
+import torch
+from timm.optim import OptimInfo, create_optimizer_v2
+from timm.optim._optim_factory import default_registry
+from timm.scheduler import StepLRScheduler
+from torch.nn.functional import cross_entropy
+
+import fused_warmup
+from fused_warmup import from_timm
+from fused_warmup.schedules import linear_warmup
+
+
+def train(opt: torch.optim.Optimizer, net: Any, after: Any = lambda t: None) -> list[float]:
+    make, rates = torch.Generator().manual_seed(2), []
+    for t in range(4):
+        images = torch.randn(4, 3, 32, 32, generator=make)
+        opt.zero_grad()
+        cross_entropy(net(images), torch.arange(4)).backward()
+        rates.append(opt.param_groups[0]["lr"])
+        opt.step()
+        after(t)
+    return rates
+
+
+def network() -> Any:
+    torch.manual_seed(1)
+    return timm.create_model("resnet10t", num_classes=4)
+
+
+def test_is_made_by_name() -> None:
+    default_registry.register(
+        OptimInfo("fusedwarmup", fused_warmup.SGD, "SGD, warm-up included", has_momentum=True)
+    )
+    options = {"lr": 0.05, "weight_decay": 1e-3, "momentum": 0.9}
+    net, twin = network(), network()
+    schedule = linear_warmup(3, start=0.1)
+    ours = create_optimizer_v2(net, "fusedwarmup", schedule=schedule, nesterov=True, **options)
+    theirs = create_optimizer_v2(twin, "sgd", **options)  # timm's "sgd" is Nesterov's
+    assert type(ours) is fused_warmup.SGD
+    decays = [group["weight_decay"] for group in ours.param_groups]
+    assert decays == [group["weight_decay"] for group in theirs.param_groups] == [0.0, 1e-3]
+
+    scheduler = StepLRScheduler(theirs, 1, 1.0, warmup_t=3, warmup_lr_init=0.005, t_in_epochs=False)
+    assert from_timm(scheduler)(range(4)) == schedule(range(4))
+    train(ours, net)
+    train(theirs, twin, lambda t: scheduler.step_update(t + 1))
+    for a, b in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
