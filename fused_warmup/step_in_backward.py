@@ -129,7 +129,9 @@ class StepInBackward:
             p.grad = None
 
     def _reduce_bucket(
-        self, group: dist.ProcessGroup, bucket: dist.GradBucket
+        self,
+        group: dist.ProcessGroup,
+        bucket: dist.GradBucket,  # type: ignore[name-defined]
     ) -> torch.futures.Future[Tensor]:
         from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
