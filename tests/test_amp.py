@@ -219,16 +219,21 @@ def test_what_the_scaler_asks_survives_pickle_and_deepcopy() -> None:
     assert copy.deepcopy(opt)._step_supports_amp_scaling is True
 
 
-def test_unscaling_is_seen_by_autograd() -> None:
+@every_backend
+def test_unscaling_is_seen_by_autograd(backend: str) -> None:
     """A graph that saved a gradient must notice that the step has changed it."""
-    p = parameter(torch.ones(3))
-    opt = SGD([p], lr=0.1)
-    (p.grad,) = torch.autograd.grad((p**3).sum(), p, create_graph=True)
-    loss = p.grad.pow(2).sum()
-    opt.grad_scale, opt.found_inf = torch.tensor(2.0), torch.tensor(0.0)
-    opt.step()
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        loss.backward()
+    p, other = parameter(torch.ones(3)), parameter(torch.ones(3))
+    opt = SGD([p], lr=0.1, backend=backend)
+    for skip in (0.0, 0.0, 1.0):
+        p.grad = other * 2
+        loss = p.grad.pow(2).sum()
+        opt.grad_scale, opt.found_inf = torch.tensor(2.0), torch.tensor(skip)
+        opt.step()
+        if skip:
+            loss.backward()
+        else:
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                loss.backward()
 
 
 @pytest.mark.parametrize("backend", [None, "reference"])

@@ -199,6 +199,21 @@ def test_negated_gradient_of_one_element() -> None:
         assert phase.item() == pytest.approx(before - 0.5 * grad)
 
 
+def test_negated_parameter_of_one_element() -> None:
+    """Torch reads its memory with the opposite sign, which a kernel must not write as it is."""
+    whole = torch.complex(torch.tensor(1.0), torch.tensor(-2.0))
+    p = parameter(whole.conj().imag)
+    assert p.is_neg()
+    opt = SGD([p], lr=0.5, momentum=0.9)
+    for expected in (1.5, 0.55):
+        p.grad = torch.ones(())
+        opt.step()
+        assert p.item() == pytest.approx(expected)
+    assert whole.imag.item() == -p.item()
+    with pytest.raises(TypeError, match=r"is a negated view .*backend='cpu' needs a tensor"):
+        SGD([p], backend="cpu")
+
+
 def test_follows_torchs_capability() -> None:
     assert capability() == torch.backends.cpu.get_cpu_capability()
 
