@@ -4,6 +4,7 @@ from . import schedules
 from .backend import backends
 from .conversions import convert, from_timm, from_torch, get_schedule
 from .optimizer import SGD
+from .rate_log import RateLog
 from .recipes import LargeMinibatch, large_minibatch, split_weight_decay
 from .schedules import (
     Schedule,
@@ -17,6 +18,7 @@ from .super_gradients import SuperGradientsRecipe, from_super_gradients
 __all__ = [
     "SGD",
     "LargeMinibatch",
+    "RateLog",
     "Schedule",
     "SuperGradientsRecipe",
     "backends",
