@@ -8,7 +8,8 @@ import torch
 from transformers import SchedulerType, get_scheduler
 
 from fused_warmup import from_torch, get_schedule
-from fused_warmup.conversions.hugging_face import BUILDERS, METRIC_DRIVEN, recognise
+from fused_warmup.conversions.hugging_face import METRIC_DRIVEN, recognise
+from fused_warmup.conversions.hugging_face_curves import BUILDERS
 
 LR = 0.1
 SPANS = [(0, 20), (5, 20), (1, 17), (20, 20), (25, 20), (7, 40)]
