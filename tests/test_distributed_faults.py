@@ -3,9 +3,9 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,20 +25,22 @@ def torchrun(script: Path, *arguments: object, restarts: int = 0, **environment:
     own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     # Else a restarted rank may read the address of a rank that is gone (pytorch#135712).
     own["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    process = subprocess.Popen(
-        [*command, "--monitor-interval=0.1", str(script), *map(str, arguments)],
-        env={**os.environ, **own, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=LIMIT)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+    # Not a pipe: a worker that outlived the agent would keep it open, and us waiting.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [*command, "--monitor-interval=0.1", str(script), *map(str, arguments)],
+            env={**os.environ, **own, **environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            process.wait(timeout=LIMIT)
+        finally:
+            if process.poll() is None:
+                process.terminate()  # the agent then stops its workers
+                process.wait(timeout=30)
+        log.seek(0)
+        output = log.read()
     assert process.returncode == 0, output
     return output
 
