@@ -98,6 +98,15 @@ def test_narrowing_rounds_to_nearest_even(dtype: torch.dtype, flush: bool) -> No
     assert expected.isinf().sum() == 4
 
 
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_no_nan_rounds_to_a_number(dtype: torch.dtype) -> None:
+    """With the largest payload, rounding up would carry into the sign."""
+    bits = torch.tensor([0x7FFFFFFF, -1, 0x7F800001, 0x7FC00000, 0x7FFFF000], dtype=torch.int64)
+    values = bits.to(torch.int32).view(torch.float32)
+    assert values.isnan().all()
+    assert narrowed(values, dtype).isnan().all()
+
+
 def test_torch_rounds_to_nearest_even_too() -> None:
     """The oracle itself, at ties worked out by hand."""
     ties = torch.tensor([1 + 2**-8, 1 + 3 * 2**-8, 2.0**-134, 3 * 2.0**-134])
