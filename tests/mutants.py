@@ -17,7 +17,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
-CPU = ("tests/test_cpu_kernel.py", "tests/test_amp.py", "tests/test_optimizer.py")
+CPU = (
+    "tests/test_cpu_kernel.py",
+    "tests/test_amp.py",
+    "tests/test_optimizer.py",
+    "tests/test_backend.py",
+)
 CUDA = ("tests/test_cuda_kernel.py",)
 TRITON = ("tests/test_triton.py",)
 
