@@ -13,7 +13,7 @@ ARCHS = ("80", "90", "100")
 KERNELS = 4  # float32, bfloat16, float16, mixed
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 
-pytestmark = pytest.mark.skipif(NVCC is None, reason="nvcc, of the CUDA toolkit, is not installed")
+pytestmark = pytest.mark.skipif(NVCC is None, reason="nvcc, of the cuda toolkit, is not installed")
 
 
 @pytest.fixture(scope="module", params=ARCHS)
