@@ -1,5 +1,5 @@
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from torch import Tensor
 
@@ -12,6 +12,16 @@ def cuda_unavailable_reason() -> str: ...
 class Watch:
     def __init__(self, state: Mapping[Any, Any], groups: Sequence[Mapping[str, Any]]) -> None: ...
     def unchanged(self, state: Mapping[Any, Any], groups: Sequence[Mapping[str, Any]]) -> bool: ...
+
+class PlanArguments(TypedDict):
+    params: Sequence[Tensor]
+    momentum_buffers: Sequence[Tensor | None]
+    first_steps: Sequence[Tensor | None]
+    group_of: Sequence[int]
+    schedules: Sequence[tuple[bytes, Sequence[float]]]
+    schedule_of: Sequence[int]
+    t: Tensor
+    lr: Tensor
 
 class HostPlan:
     @property
@@ -30,15 +40,7 @@ class CpuPlan(HostPlan):
     def __init__(
         self,
         capability: str,
-        *,
-        params: Sequence[Tensor],
-        momentum_buffers: Sequence[Tensor | None],
-        first_steps: Sequence[Tensor | None],
-        group_of: Sequence[int],
-        schedules: Sequence[tuple[bytes, Sequence[float]]],
-        schedule_of: Sequence[int],
-        t: Tensor,
-        lr: Tensor,
+        **what: Unpack[PlanArguments],
     ) -> None: ...
     def launch(self, advance: bool) -> bool: ...
 
@@ -46,15 +48,7 @@ class EmulatedPlan(HostPlan):
     def __init__(
         self,
         resident_blocks: int,
-        *,
-        params: Sequence[Tensor],
-        momentum_buffers: Sequence[Tensor | None],
-        first_steps: Sequence[Tensor | None],
-        group_of: Sequence[int],
-        schedules: Sequence[tuple[bytes, Sequence[float]]],
-        schedule_of: Sequence[int],
-        t: Tensor,
-        lr: Tensor,
+        **what: Unpack[PlanArguments],
     ) -> None: ...
     @property
     def n_blocks(self) -> int: ...
@@ -66,15 +60,7 @@ class EmulatedPlan(HostPlan):
 class CudaPlan(HostPlan):  # where the build has CUDA
     def __init__(
         self,
-        *,
-        params: Sequence[Tensor],
-        momentum_buffers: Sequence[Tensor | None],
-        first_steps: Sequence[Tensor | None],
-        group_of: Sequence[int],
-        schedules: Sequence[tuple[bytes, Sequence[float]]],
-        schedule_of: Sequence[int],
-        t: Tensor,
-        lr: Tensor,
+        **what: Unpack[PlanArguments],
     ) -> None: ...
     @property
     def n_captured(self) -> int: ...
