@@ -108,7 +108,8 @@ FW_INLINE double segment_factor(const Segment& s, const double* values, int64_t 
     default:  // POW
       f = real_pow(1.0 + x, -s.p);
   }
-  return s.b + (s.a - s.b) * gain * f;
+  // No amplitude, no curve: 0 times one that overflowed would be NaN.
+  return s.a == s.b ? s.b : s.b + (s.a - s.b) * gain * f;
 }
 
 // The factor at step t. An empty schedule is the factor 1.

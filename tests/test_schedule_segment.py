@@ -107,6 +107,7 @@ def test_formula_in_exact_arithmetic(segment, ahead):
         (Segment(Kind.TABLE, values=(3.0, 2.0)), [3.0, 2.0, 2.0]),
         (Segment(Kind.TABLE, values=(3.0, 2.0), origin=1), [3.0, 3.0, 2.0]),
         (Segment.constant(0.1), [0.1] * 4),
+        (Segment(Kind.EXP, PastEnd.CONTINUE, a=2.0, b=2.0, p=1e3, length=1), [2.0, 2.0, 2.0]),
     ],
 )
 def test_values_are_exact(segment, values):

@@ -84,7 +84,10 @@ def segment_factor(segment, schedules, t):
                 if kind == COS:
                     base = (1.0 + tl.cos(PI * load_double(segment + M) * y)) / 2.0
             f = real_pow(base, exponent)
-        factor = b + (load_double(segment + A) - b) * gain * f
+        a = load_double(segment + A)
+        factor = b
+        if a != b:  # no amplitude, no curve: 0 times one that overflowed would be NaN
+            factor = b + (a - b) * gain * f
     return factor
 
 

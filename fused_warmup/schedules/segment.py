@@ -153,6 +153,8 @@ class Segment:
         x = (float(n) + self.shift) / self.length
         if self.past_end is PastEnd.HOLD:
             x = min(max(x, 0.0), 1.0)
+        if self.a == self.b:  # no amplitude, no curve: 0 times one that overflowed would be NaN
+            return self.b
         # Left to right, as in the C++ twin: another order would round differently.
         return self.b + (self.a - self.b) * gain * self._shape(x)
 
