@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "line.h"
+
 namespace fused_warmup {
 namespace {
 
-constexpr int64_t OVERHEAD = 64;        // what starting a tensor costs, in elements
-constexpr int64_t GRAIN = 32 * 1024;    // less work than this is not worth another thread
-constexpr int64_t SPLIT_MULTIPLE = 64;  // threads never share a cache line of a tensor
+constexpr int64_t GRAIN = 32 * 1024;  // less work than this is not worth another thread
 
 }  // namespace
 
@@ -59,33 +59,22 @@ bool CpuPlan::launch(bool advance) {
   return true;
 }
 
-void CpuPlan::lay_out() {
-  line_.assign(1, 0);
-  for (const TensorEntry& entry : entries_) {
-    line_.push_back(line_.back() + entry.n_elements + OVERHEAD);
-  }
-  laid_out_ = generation_;
-}
-
 void CpuPlan::update_all(const std::vector<double>& lr) {
   if (entries_.empty()) return;
-  if (laid_out_ != generation_) lay_out();
+  if (laid_out_ != generation_) {
+    line_ = make_line(entries_);
+    laid_out_ = generation_;
+  }
   const int64_t t = *step_.t;
   const int64_t work = line_.back();
 
-  // Positions first..last of the line. A tensor's elements end OVERHEAD before the next begins.
-  const auto run = [&](int64_t first, int64_t last) {
-    size_t i = static_cast<size_t>(std::upper_bound(line_.begin(), line_.end(), first) -
-                                   line_.begin() - 1);
-    for (; i < entries_.size() && line_[i] < last; ++i) {
+  const auto run = [&](int32_t n_shares, int32_t share) {
+    const int64_t first = share_begin(work, n_shares, share);
+    const int64_t last = share_begin(work, n_shares, share + 1);
+    for (size_t i = tensor_at(line_, first); i < entries_.size() && line_[i] < last; ++i) {
       const TensorEntry& entry = entries_[i];
-      // A cut inside a tensor falls on the same multiple for the thread before it and after it.
-      const auto cut = [&](int64_t position) {
-        const int64_t inside = (position - line_[i]) / SPLIT_MULTIPLE * SPLIT_MULTIPLE;
-        return std::clamp<int64_t>(inside, 0, entry.n_elements);
-      };
-      const int64_t begin = cut(first);
-      const int64_t end = last >= line_[i + 1] ? entry.n_elements : cut(last);
+      const int64_t begin = cut_at(first, line_[i], entry.n_elements);
+      const int64_t end = end_at(last, line_[i], line_[i + 1], entry.n_elements);
       if (begin >= end) continue;
       const size_t group = static_cast<size_t>(entry.group);
       update_(entry, groups_[group], step_, lr[group], is_first_step(entry.first_step, t), begin,
@@ -95,13 +84,9 @@ void CpuPlan::update_all(const std::vector<double>& lr) {
 
   const int64_t useful = (work + GRAIN - 1) / GRAIN;
   const int threads = static_cast<int>(std::min<int64_t>(omp_get_max_threads(), useful));
-  if (threads <= 1) return run(0, work);
+  if (threads <= 1) return run(1, 0);
 #pragma omp parallel num_threads(threads)
-  {
-    const int64_t n = omp_get_num_threads();
-    const int64_t k = omp_get_thread_num();
-    run(work / n * k, k + 1 == n ? work : work / n * (k + 1));
-  }
+  run(omp_get_num_threads(), omp_get_thread_num());
 }
 
 }  // namespace fused_warmup

@@ -21,13 +21,10 @@ class CpuPlan : public HostPlan {
  private:
   static UpdateRange kernel_for(const std::string& capability);
   void update_all(const std::vector<double>& lr);
-  void lay_out();
 
   UpdateRange update_;
 
-  // The launch's elements on one line, each tensor taking OVERHEAD more than its elements, so that
-  // equal shares of the line are equal shares of the work. line_[i] is where tensor i begins.
-  std::vector<int64_t> line_;
+  std::vector<int64_t> line_;         // see line.h
   uint64_t laid_out_ = ~uint64_t{0};  // generation that line_ was made for
 };
 

@@ -1,14 +1,11 @@
 // The body of the CUDA kernel, as functions of (block, thread) that also run on the host: cuda.cu
 // launches them, emulated.cpp walks through all blocks and threads so that tests need no GPU.
 //
-// Work is one line of elements, all tensors end to end, each taking TENSOR_OVERHEAD more than its
-// elements. The line is cut into equal shares, one a warp, so that ten thousand small tensors and
-// one large one load the device alike. Shares are cut at multiples of SHARE_MULTIPLE elements of a
-// tensor, which keeps 16-byte accesses aligned.
+// Each warp does one share of the line that line.h makes of the work.
 #pragma once
 
 #include "half.h"
-#include "plan.h"
+#include "line.h"
 
 namespace fused_warmup {
 namespace cuda {
@@ -16,15 +13,13 @@ namespace cuda {
 constexpr int BLOCK_SIZE = 256;
 constexpr int WARP_SIZE = 32;
 constexpr int WARPS_PER_BLOCK = BLOCK_SIZE / WARP_SIZE;
-constexpr int64_t TENSOR_OVERHEAD = 64;
-constexpr int64_t SHARE_MULTIPLE = 64;
 constexpr int BYTES_PER_ACCESS = 16;
 
 // One launch, by value. Everything it points to is device memory.
 struct LaunchArgs {
   const TensorEntry* entries;
-  const int64_t* line;         // n_entries + 1 positions: where each tensor begins
-  const int32_t* first_entry;  // of each warp's share
+  const int64_t* line;         // n_entries + 1 positions
+  const int32_t* first_entry;  // tensor_at() the beginning of each warp's share
   int32_t n_entries;
   int32_t n_warps;
   const Group* groups;
@@ -201,18 +196,6 @@ struct Mixed {
   }
 };
 
-// Where warp `warp`'s share begins on the line.
-FW_INLINE int64_t share_begin(int64_t work, int32_t n_warps, int32_t warp) {
-  return warp == n_warps ? work : work / n_warps * warp;
-}
-
-// A position of the line as an index into the tensor that begins at `origin`. The warps before and
-// after a cut get the same index.
-FW_INLINE int64_t cut(int64_t position, int64_t origin, int64_t n_elements) {
-  const int64_t inside = (position - origin) / SHARE_MULTIPLE * SHARE_MULTIPLE;
-  return inside < 0 ? 0 : (inside < n_elements ? inside : n_elements);
-}
-
 // Phase 2, every thread of a block, after all of it finished phase 1: a warp's share of the work.
 template <typename DTypes>
 FW_INLINE void update_share(const LaunchArgs& args, int64_t t, int32_t warp, int lane,
@@ -224,9 +207,8 @@ FW_INLINE void update_share(const LaunchArgs& args, int64_t t, int32_t warp, int
 
   for (int32_t i = args.first_entry[warp]; i < args.n_entries && args.line[i] < last; ++i) {
     const TensorEntry entry = args.entries[i];
-    const int64_t begin = cut(first, args.line[i], entry.n_elements);
-    const int64_t end =
-        last >= args.line[i + 1] ? entry.n_elements : cut(last, args.line[i], entry.n_elements);
+    const int64_t begin = cut_at(first, args.line[i], entry.n_elements);
+    const int64_t end = end_at(last, args.line[i], args.line[i + 1], entry.n_elements);
     if (begin >= end) continue;
     const Span span{entry,           args.groups[entry.group],           args.step, begin, end,
                     lr[entry.group], is_first_step(entry.first_step, t), inv_scale};

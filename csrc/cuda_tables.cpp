@@ -24,19 +24,14 @@ DTypes dtypes_of(const std::vector<TensorEntry>& entries) {
 
 void Tables::build(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups,
                    const std::vector<Schedule>& schedules, int resident_blocks) {
-  std::vector<int64_t> line{0};
-  for (const TensorEntry& entry : entries) {
-    line.push_back(line.back() + entry.n_elements + TENSOR_OVERHEAD);
-  }
+  const std::vector<int64_t> line = make_line(entries);
   const int64_t work = line.back();
   const int64_t useful = std::max<int64_t>(1, work / (MIN_SHARE * WARPS_PER_BLOCK));
   n_blocks_ = static_cast<int>(std::min<int64_t>(resident_blocks, useful));
   n_warps_ = n_blocks_ * WARPS_PER_BLOCK;
   std::vector<int32_t> first_entry;
   for (int32_t warp = 0; warp < n_warps_; ++warp) {
-    const auto after =
-        std::upper_bound(line.begin(), line.end(), share_begin(work, n_warps_, warp));
-    first_entry.push_back(static_cast<int32_t>(after - line.begin() - 1));
+    first_entry.push_back(static_cast<int32_t>(tensor_at(line, share_begin(work, n_warps_, warp))));
   }
 
   bytes_.clear();

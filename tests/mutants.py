@@ -114,12 +114,25 @@ MUTANTS = [
         "for (int64_t i = tail + lane; i < span.end - 1;",
         CUDA,
     ),
-    Mutant(
-        "cuda-last-share",
-        "csrc/cuda_kernel.h",
-        "return warp == n_warps ? work : work / n_warps * warp",
-        "return work / n_warps * warp",
-        CUDA,
+    *(
+        Mutant(
+            f"{kernel}-last-share",
+            "csrc/line.h",
+            "return share == n_shares ? work : work / n_shares * share",
+            "return work / n_shares * share",
+            tests,
+        )
+        for kernel, tests in (("cpu", CPU), ("cuda", CUDA))
+    ),
+    *(
+        Mutant(
+            f"{kernel}-cut",
+            "csrc/line.h",
+            "(inside < n_elements ? inside : n_elements)",
+            "(inside < n_elements - 1 ? inside : n_elements - 1)",
+            tests,
+        )
+        for kernel, tests in (("cpu", CPU), ("cuda", CUDA))
     ),
     Mutant(
         "triton-tail",
