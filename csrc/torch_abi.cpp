@@ -8,10 +8,10 @@
 #include <type_traits>
 #include <utility>
 
+#include "tensor.h"
+
 namespace fused_warmup {
 namespace {
-
-namespace py = pybind11;
 
 // A tensor as libtorch passes it by reference: an at::Tensor is one pointer.
 using Tensor = void* const;
@@ -92,16 +92,22 @@ const Functions& functions() {
   return found;
 }
 
+// What a tensor's Python object stands for: its implementation, which lives as long as the object.
+void* impl_of(py::handle tensor) {
+  const py::object capsule = functions().make_handle(tensor);
+  void** handle = static_cast<void**>(PyCapsule_GetPointer(capsule.ptr(), nullptr));
+  if (handle == nullptr) throw py::error_already_set();
+  void* impl = *handle;
+  // The handle owns a reference, which would hide the tensor from Python's garbage collector.
+  functions().delete_tensor(handle);
+  return impl;
+}
+
 // What stands for "no tensor": the gradient of a tensor that has none.
 const void* undefined_tensor() {
   static const void* const undefined = [] {
     const py::object tensor = py::module_::import("torch").attr("empty")(0);
-    const py::object capsule = functions().make_handle(tensor);
-    void** handle = static_cast<void**>(PyCapsule_GetPointer(capsule.ptr(), nullptr));
-    if (handle == nullptr) throw py::error_already_set();
-    const void* none = *functions().grad_of(*handle);
-    functions().delete_tensor(handle);
-    return none;
+    return static_cast<const void*>(*functions().grad_of(impl_of(tensor)));
   }();
   return undefined;
 }
@@ -124,13 +130,7 @@ void* const* find_cell(PyObject* tensor, const void* impl) {
 
 TensorLook::TensorLook(PyObject* tensor, const void* data) {
   if (!functions().complete) return;
-  const py::object capsule = functions().make_handle(py::handle(tensor));
-  void** handle = static_cast<void**>(PyCapsule_GetPointer(capsule.ptr(), nullptr));
-  if (handle == nullptr) throw py::error_already_set();
-  // The handle owns a reference, which would hide the tensor from Python's garbage collector; what
-  // it points to lives as long as the Python object.
-  impl_ = *handle;
-  functions().delete_tensor(handle);
+  impl_ = impl_of(tensor);
   cell_ = find_cell(tensor, impl_);
   void* seen = nullptr;
   if (cell_ == nullptr || functions().get_data_ptr(&impl_, &seen) != 0 || seen != data) {
@@ -183,10 +183,9 @@ TensorLook::Grad TensorLook::view_grad(DLTensor* view) const {
     return Grad::UNKNOWN;
   }
   // Wrappers have no memory, and what view_tensor() asks Python about one element is asked there.
-  int64_t n_elements = 1;
-  for (int64_t i = 0; i < n_dims; ++i) n_elements *= view->shape[i];
   const bool at_boundary = reinterpret_cast<uintptr_t>(view->data) % 16 == 0;
-  return view->data != nullptr && (n_elements != 1 || at_boundary) ? Grad::VIEWED : Grad::UNKNOWN;
+  return view->data != nullptr && (n_elements_of(*view) != 1 || at_boundary) ? Grad::VIEWED
+                                                                             : Grad::UNKNOWN;
 }
 
 bool TensorLook::can_bump() const { return impl_ != nullptr && functions().sees_gradients; }
