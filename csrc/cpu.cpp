@@ -1,5 +1,8 @@
 #include "cpu_plan.h"
 
+#if defined(HAVE_AVX2) || defined(HAVE_AVX512)
+#include <cpuid.h>
+#endif
 #include <omp.h>
 
 #include <algorithm>
@@ -11,6 +14,15 @@ namespace fused_warmup {
 namespace {
 
 constexpr int64_t GRAIN = 32 * 1024;  // less work than this is not worth another thread
+
+#if defined(HAVE_AVX2) || defined(HAVE_AVX512)
+// Not by __builtin_cpu_supports: to older compilers "f16c" is an error (llvm/llvm-project#65320).
+// Whether the operating system keeps the registers is AVX2's to answer.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
 
 }  // namespace
 
@@ -25,14 +37,18 @@ UpdateRange CpuPlan::kernel_for(const std::string& capability) {
   throw std::invalid_argument("CPU capability '" + capability + "' is not in this build");
 }
 
+// A kernel may run where all is there that setup.py's CAPABILITY_FLAGS compile it with.
 std::vector<std::string> cpu_capabilities() {
   std::vector<std::string> names{"DEFAULT"};
-#ifdef HAVE_AVX2
+#if defined(HAVE_AVX2) || defined(HAVE_AVX512)
   __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) names.push_back("AVX2");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+#endif
+#ifdef HAVE_AVX2
+  if (avx2) names.push_back("AVX2");
 #endif
 #ifdef HAVE_AVX512
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
     names.push_back("AVX512");
   }
