@@ -112,6 +112,12 @@ bool HostPlan::in_range(const Group& group) const {
          (group.nesterov == 0 || (group.momentum > 0 && group.dampening == 0));
 }
 
+// A tensor of one element on the plan's device.
+bool HostPlan::view_scalar(PyObject* tensor, DLTensor* view) const {
+  return view_tensor(tensor, view) && same_device(view->device, device_) &&
+         n_elements_of(*view) == 1;
+}
+
 bool HostPlan::read_groups(const py::list& groups) {
   static PyObject* const lr = name("lr");
   static PyObject* const weight_decay = name("weight_decay");
@@ -130,11 +136,9 @@ bool HostPlan::read_groups(const py::list& groups) {
     if (!read_number(dict, lr, &group.lr)) {
       PyObject* tensor = PyDict_GetItem(dict, lr);
       DLTensor view;
-      if (tensor == nullptr || !view_tensor(tensor, &view)) return false;
+      if (tensor == nullptr || !view_scalar(tensor, &view)) return false;
       const std::optional<DType> dtype = dtype_of(view);
-      if (!same_device(view.device, device_)) return false;
       if (dtype != DType::FLOAT32 && dtype != DType::FLOAT64) return false;
-      if (n_elements_of(view) != 1) return false;
       group.lr_ptr = data_of(view);
       group.lr_dtype = *dtype;
     }
@@ -154,10 +158,7 @@ bool HostPlan::read_scalars(const py::object& grad_scale, const py::object& foun
     *out = nullptr;
     if (tensor.is_none()) return true;
     DLTensor view;
-    if (!view_tensor(tensor.ptr(), &view) || dtype_of(view) != DType::FLOAT32 ||
-        !same_device(view.device, device_) || n_elements_of(view) != 1) {
-      return false;
-    }
+    if (!view_scalar(tensor.ptr(), &view) || dtype_of(view) != DType::FLOAT32) return false;
     *out = static_cast<const float*>(data_of(view));
     return true;
   };

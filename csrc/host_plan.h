@@ -75,6 +75,7 @@ class HostPlan {
   };
 
   bool in_range(const Group& group) const;
+  bool view_scalar(PyObject* tensor, DLTensor* view) const;
   bool read_scalars(const py::object& grad_scale, const py::object& found_inf);
   TensorLook::Grad find_grad(size_t i, const py::object& grads, DLTensor* view);
   bool read_parameter(size_t i, const DLTensor& grad);
