@@ -24,15 +24,6 @@ NEEDS_GPU = [
 # Around the elements of a 16-byte access, of a warp's, of a cut's multiple, of a share.
 SIZES = (0, 1, 3, 4, 5, 63, 64, 65, 127, 255, 256, 257, 511, 513, 5003, 30_011, 1_000_003)
 FULL = {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01}
-DTYPES = [
-    (torch.float32, torch.float32),
-    (torch.bfloat16, torch.bfloat16),
-    (torch.float16, torch.float16),
-    (torch.float64, torch.float64),
-    (torch.float32, torch.bfloat16),
-    (torch.bfloat16, torch.float32),
-    (torch.float64, torch.float16),
-]
 
 # Rational in every step, so that float64 rates are equal to the last bit on host and device.
 EXACT = linear_warmup(7, start=0.25)

@@ -27,6 +27,17 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 """Every combination that torch.optim.SGD takes; dampening without momentum must do nothing."""
 
+DTYPE_PAIRS = [
+    (torch.float32, torch.float32),
+    (torch.bfloat16, torch.bfloat16),
+    (torch.float16, torch.float16),
+    (torch.float64, torch.float64),
+    (torch.float32, torch.bfloat16),
+    (torch.bfloat16, torch.float32),
+    (torch.float64, torch.float16),
+]
+"""Of a parameter and its gradient, the first three with CUDA kernels of their own."""
+
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 

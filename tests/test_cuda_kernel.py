@@ -5,27 +5,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from support import DTYPE_PAIRS, OPTIONS
 
 from fused_warmup import _C, SGD, backend
 from fused_warmup.schedules import cosine, inverse_sqrt, linear_warmup, step
 
 SIZES = (0, 1, 3, 4, 5, 63, 64, 65, 127, 255, 256, 257, 5003, 30011)
-OPTIONS = [
-    {"momentum": m, "dampening": d, "nesterov": n, "weight_decay": w, "maximize": x}
-    for m, d, n, w, x in itertools.product(
-        (0.0, 0.9), (0.0, 0.3), (False, True), (0.0, 0.01), (False, True)
-    )
-    if (m or not (d or n)) and not (n and d)
-]
-DTYPES = [
-    (torch.float32, torch.float32),
-    (torch.bfloat16, torch.bfloat16),
-    (torch.float16, torch.float16),
-    (torch.float64, torch.float64),
-    (torch.float32, torch.bfloat16),
-    (torch.bfloat16, torch.float32),
-    (torch.float64, torch.float16),
-]
 
 
 @pytest.fixture
@@ -99,7 +84,7 @@ def test_equals_reference_for_all_options(emulate, options) -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 1])
-@pytest.mark.parametrize("dtypes", DTYPES, ids=str)
+@pytest.mark.parametrize("dtypes", DTYPE_PAIRS, ids=str)
 def test_equals_reference_for_all_dtypes(emulate, dtypes, offset) -> None:
     emulate()
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 from gpu_cases import (
-    DTYPES,
     EXACT,
     FULL,
     NEEDS_GPU,
@@ -18,7 +17,7 @@ from gpu_cases import (
     rates,
     syncs_are_errors,
 )
-from support import OPTIONS
+from support import DTYPE_PAIRS, OPTIONS
 from torch import Tensor
 
 from benchmarks.trace import trace_of
@@ -40,7 +39,7 @@ def test_kernel_is_there_and_chosen() -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 1])
-@pytest.mark.parametrize("dtypes", DTYPES, ids=str)
+@pytest.mark.parametrize("dtypes", DTYPE_PAIRS, ids=str)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_equals_reference(options: dict[str, Any], dtypes: tuple, offset: int) -> None:
     def make(backend: str) -> tuple[SGD, list[Tensor]]:
@@ -157,7 +156,7 @@ def test_skipped_step_changes_nothing(found_inf: float) -> None:
     assert not torch.equal(params[-1], before[len(params) - 1])
 
 
-@pytest.mark.parametrize("dtypes", DTYPES[:3], ids=str)
+@pytest.mark.parametrize("dtypes", DTYPE_PAIRS[:3], ids=str)
 def test_gradients_are_unscaled_and_written_back(dtypes: tuple) -> None:
     runs = []
     for backend in ("cuda", "reference"):
@@ -221,7 +220,7 @@ def test_steady_steps_never_make_the_host_wait() -> None:
 @pytest.mark.parametrize("case", ["ResNet-like", "10,000 tensors", "groups and dtypes"])
 def test_steady_step_is_one_kernel_without_copies_or_syncs(case: str) -> None:
     if case == "groups and dtypes":
-        groups = [{"params": parameters(*dtypes, sizes=(5, 700))} for dtypes in DTYPES]
+        groups = [{"params": parameters(*dtypes, sizes=(5, 700))} for dtypes in DTYPE_PAIRS]
         opt = cuda_sgd(groups, schedule=TRAINING, **FULL)
     else:
         sizes = [64] * 10_000 if case == "10,000 tensors" else [64, 4096, 1_000_000] * 50

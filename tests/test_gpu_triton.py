@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 from gpu_cases import (
-    DTYPES,
     EXACT,
     FULL,
     NEEDS_GPU,
@@ -17,7 +16,7 @@ from gpu_cases import (
     rates,
     syncs_are_errors,
 )
-from support import OPTIONS
+from support import DTYPE_PAIRS, OPTIONS
 from torch import Tensor
 
 from benchmarks.trace import trace_of
@@ -44,7 +43,7 @@ def test_equals_reference_for_all_options(options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 1])
-@pytest.mark.parametrize("dtypes", DTYPES, ids=str)
+@pytest.mark.parametrize("dtypes", DTYPE_PAIRS, ids=str)
 def test_equals_reference_for_all_dtypes(dtypes: tuple, offset: int) -> None:
     def make(backend: str) -> tuple[SGD, list[Tensor]]:
         params = parameters(*dtypes, offset=offset)
