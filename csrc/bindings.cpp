@@ -61,10 +61,10 @@ py::class_<Plan, HostPlan> def_plan(py::module_& m, const char* class_name, Name
   return py::class_<Plan, HostPlan>(m, class_name, collectable<Plan>())
       .def(py::init<Own..., const py::list&, const py::list&, const py::list&,
                     const std::vector<int32_t>&, const py::list&, const std::vector<int32_t>&,
-                    const py::object&, const py::object&>(),
+                    const std::vector<int32_t>&, const py::object&, const py::object&>(),
            py::arg(own_names)..., py::arg("params"), py::arg("momentum_buffers"),
            py::arg("first_steps"), py::arg("group_of"), py::arg("schedules"),
-           py::arg("schedule_of"), py::arg("t"), py::arg("lr"))
+           py::arg("schedule_of"), py::arg("momentum_schedule_of"), py::arg("t"), py::arg("lr"))
       .def("launch", &Plan::launch, py::arg("advance"));
 }
 

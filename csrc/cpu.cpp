@@ -59,23 +59,24 @@ std::vector<std::string> cpu_capabilities() {
 bool CpuPlan::launch(bool advance) {
   if (step_.found_inf != nullptr && *step_.found_inf != 0.0f) return false;
   const int64_t t = *step_.t;
-  std::vector<double> lr(groups_.size());
+  std::vector<Rates> rates(groups_.size());
   for (size_t i = 0; i < groups_.size(); ++i) {
-    lr[i] = learning_rate(groups_[i], schedules_.data(), t);
+    rates[i] = rates_at(groups_[i], schedules_.data(), t);
   }
   {
     const py::gil_scoped_release release;
-    update_all(lr);
+    update_all(rates);
   }
-  std::copy(lr.begin(), lr.end(), step_.lr);
+  for (size_t i = 0; i < groups_.size(); ++i) step_.lr[i] = rates[i].lr;
   for (const TensorEntry& entry : entries_) {
-    if (entry.first_step != nullptr && *entry.first_step == FIRST_STEP_NEVER) *entry.first_step = t;
+    const Rates& own = rates[static_cast<size_t>(entry.group)];
+    if (is_marked_now(entry.first_step, own)) *entry.first_step = t;
   }
   if (advance) *step_.t = t + 1;
   return true;
 }
 
-void CpuPlan::update_all(const std::vector<double>& lr) {
+void CpuPlan::update_all(const std::vector<Rates>& rates) {
   if (entries_.empty()) return;
   if (laid_out_ != generation_) {
     line_ = make_line(entries_);
@@ -93,7 +94,7 @@ void CpuPlan::update_all(const std::vector<double>& lr) {
       const int64_t end = end_at(last, line_[i], line_[i + 1], entry.n_elements);
       if (begin >= end) continue;
       const size_t group = static_cast<size_t>(entry.group);
-      update_(entry, groups_[group], step_, lr[group], is_first_step(entry.first_step, t), begin,
+      update_(entry, groups_[group], step_, rates[group], is_first_step(entry.first_step, t), begin,
               end);
     }
   };

@@ -127,13 +127,13 @@ constexpr DType dtype_of() {
 }
 
 template <typename opmath_t>
-void update_typed(const TensorEntry& tensor, const Group& group, const StepScalars& step, double lr,
-                  bool first_step, int64_t begin, int64_t end) {
+void update_typed(const TensorEntry& tensor, const Group& group, const StepScalars& step,
+                  const Rates& rates, bool first_step, int64_t begin, int64_t end) {
   constexpr DType own = dtype_of<opmath_t>();
   const bool unscale = step.grad_scale != nullptr;
-  const bool momentum = group.momentum != 0;
+  const bool momentum = rates.momentum != 0;
   const Hyper<opmath_t> h =
-      make_hyper<opmath_t>(group, lr, first_step, inverse_scale(step.grad_scale));
+      make_hyper<opmath_t>(group, rates, first_step, inverse_scale(step.grad_scale));
   const bool switches[] = {unscale, step.write_grads, group.weight_decay != 0, momentum,
                            group.nesterov != 0};
   const Loop<opmath_t> loop = pick_loop<opmath_t>(switches);
@@ -162,12 +162,12 @@ void update_typed(const TensorEntry& tensor, const Group& group, const StepScala
 
 }  // namespace
 
-void update_range(const TensorEntry& tensor, const Group& group, const StepScalars& step, double lr,
-                  bool first_step, int64_t begin, int64_t end) {
+void update_range(const TensorEntry& tensor, const Group& group, const StepScalars& step,
+                  const Rates& rates, bool first_step, int64_t begin, int64_t end) {
   if (tensor.param_dtype == DType::FLOAT64) {
-    update_typed<double>(tensor, group, step, lr, first_step, begin, end);
+    update_typed<double>(tensor, group, step, rates, first_step, begin, end);
   } else {
-    update_typed<float>(tensor, group, step, lr, first_step, begin, end);
+    update_typed<float>(tensor, group, step, rates, first_step, begin, end);
   }
 }
 

@@ -8,18 +8,18 @@ namespace fused_warmup {
 
 // Updates elements [begin, end) of one tensor.
 using UpdateRange = void (*)(const TensorEntry& tensor, const Group& group, const StepScalars& step,
-                             double lr, bool first_step, int64_t begin, int64_t end);
+                             const Rates& rates, bool first_step, int64_t begin, int64_t end);
 
 namespace DEFAULT {
-void update_range(const TensorEntry&, const Group&, const StepScalars&, double, bool, int64_t,
+void update_range(const TensorEntry&, const Group&, const StepScalars&, const Rates&, bool, int64_t,
                   int64_t);
 }
 namespace AVX2 {
-void update_range(const TensorEntry&, const Group&, const StepScalars&, double, bool, int64_t,
+void update_range(const TensorEntry&, const Group&, const StepScalars&, const Rates&, bool, int64_t,
                   int64_t);
 }
 namespace AVX512 {
-void update_range(const TensorEntry&, const Group&, const StepScalars&, double, bool, int64_t,
+void update_range(const TensorEntry&, const Group&, const StepScalars&, const Rates&, bool, int64_t,
                   int64_t);
 }
 

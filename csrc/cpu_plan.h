@@ -20,7 +20,7 @@ class CpuPlan : public HostPlan {
 
  private:
   static UpdateRange kernel_for(const std::string& capability);
-  void update_all(const std::vector<double>& lr);
+  void update_all(const std::vector<Rates>& rates);
 
   UpdateRange update_;
 

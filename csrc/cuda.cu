@@ -20,18 +20,18 @@ void check(cudaError_t error, const char* what) {
 template <typename DTypes>
 __global__ void __launch_bounds__(BLOCK_SIZE, DTypes::MIN_BLOCKS)
     sgd_kernel(const __grid_constant__ LaunchArgs args) {
-  extern __shared__ double lr[];
+  extern __shared__ Rates rates[];
   if (is_skipped(args)) return;
   const int64_t t = *args.step.t;
-  compute_rates(args, t, static_cast<int>(threadIdx.x), lr);
+  compute_rates(args, t, static_cast<int>(threadIdx.x), rates);
   __syncthreads();
   const int warp = static_cast<int>(blockIdx.x * WARPS_PER_BLOCK + threadIdx.x / WARP_SIZE);
-  update_share<DTypes>(args, t, warp, static_cast<int>(threadIdx.x % WARP_SIZE), lr);
+  update_share<DTypes>(args, t, warp, static_cast<int>(threadIdx.x % WARP_SIZE), rates);
   __syncthreads();
   // Every block has read t before it gets here, so the last to take a ticket may move it on.
   // atomicInc wraps to 0 by itself, ready for the next launch.
   if (threadIdx.x == 0 && atomicInc(args.ticket, gridDim.x - 1) == gridDim.x - 1) {
-    finish(args, t, lr);
+    finish(args, t, rates);
   }
 }
 
@@ -219,8 +219,8 @@ struct Launcher::Impl {
     const size_t shared = of.shared_bytes();
     if (shared > 48 * 1024) {
       throw std::runtime_error(
-          "the CUDA kernel holds the rates of at most 6144 parameter groups, this optimizer has " +
-          std::to_string(shared / sizeof(double)) + ": merge groups of equal options");
+          "the CUDA kernel holds the rates of at most 3072 parameter groups, this optimizer has " +
+          std::to_string(shared / sizeof(Rates)) + ": merge groups of equal options");
     }
     kernel_for(of.dtypes())<<<of.n_blocks(), BLOCK_SIZE, shared, stream>>>(args);
     check(cudaGetLastError(), "the launch of sgd_kernel");

@@ -36,9 +36,10 @@ struct RuntimeOptions {
   bool unscale, maximize, weight_decay, momentum, nesterov;
 };
 
-FW_INLINE RuntimeOptions options_of(const Group& group, const StepScalars& step) {
+FW_INLINE RuntimeOptions options_of(const Group& group, const Rates& rates,
+                                    const StepScalars& step) {
   return {step.grad_scale != nullptr, group.maximize != 0, group.weight_decay != 0,
-          group.momentum != 0, group.nesterov != 0};
+          rates.momentum != 0, group.nesterov != 0};
 }
 
 FW_INLINE bool is_skipped(const LaunchArgs& args) {
@@ -46,9 +47,9 @@ FW_INLINE bool is_skipped(const LaunchArgs& args) {
 }
 
 // Phase 1, every thread of a block: the rates of all groups, once a block.
-FW_INLINE void compute_rates(const LaunchArgs& args, int64_t t, int thread, double* lr) {
+FW_INLINE void compute_rates(const LaunchArgs& args, int64_t t, int thread, Rates* rates) {
   for (int32_t g = thread; g < args.n_groups; g += BLOCK_SIZE) {
-    lr[g] = learning_rate(args.groups[g], args.schedules, t);
+    rates[g] = rates_at(args.groups[g], args.schedules, t);
   }
 }
 
@@ -128,7 +129,7 @@ struct Span {
   const Group& group;
   const StepScalars& step;
   int64_t begin, end;
-  double lr;
+  const Rates& rates;
   bool first_step;
   float inv_scale;
 };
@@ -138,9 +139,9 @@ FW_INLINE void update_span(const Span& span, int lane) {
   constexpr int smaller =
       sizeof(param_t) < sizeof(grad_t) ? int{sizeof(param_t)} : int{sizeof(grad_t)};
   constexpr int N = BYTES_PER_ACCESS / smaller;
-  const auto h = make_hyper<typename OpMath<param_t>::type>(span.group, span.lr, span.first_step,
+  const auto h = make_hyper<typename OpMath<param_t>::type>(span.group, span.rates, span.first_step,
                                                             span.inv_scale);
-  const RuntimeOptions options = options_of(span.group, span.step);
+  const RuntimeOptions options = options_of(span.group, span.rates, span.step);
   int64_t tail = span.begin;
   if (is_aligned(span.entry)) {
     tail += (span.end - span.begin) / N * N;
@@ -199,7 +200,7 @@ struct Mixed {
 // Phase 2, every thread of a block, after all of it finished phase 1: a warp's share of the work.
 template <typename DTypes>
 FW_INLINE void update_share(const LaunchArgs& args, int64_t t, int32_t warp, int lane,
-                            const double* lr) {
+                            const Rates* rates) {
   const int64_t work = args.line[args.n_entries];
   const int64_t first = share_begin(work, args.n_warps, warp);
   const int64_t last = share_begin(work, args.n_warps, warp + 1);
@@ -210,19 +211,19 @@ FW_INLINE void update_share(const LaunchArgs& args, int64_t t, int32_t warp, int
     const int64_t begin = cut_at(first, args.line[i], entry.n_elements);
     const int64_t end = end_at(last, args.line[i], args.line[i + 1], entry.n_elements);
     if (begin >= end) continue;
-    const Span span{entry,           args.groups[entry.group],           args.step, begin, end,
-                    lr[entry.group], is_first_step(entry.first_step, t), inv_scale};
+    const Rates& own = rates[entry.group];
+    const bool first_step = is_first_step(entry.first_step, t);
+    const Span span{entry,    args.groups[entry.group], args.step, begin, end, own, first_step,
+                    inv_scale};
     DTypes::update(span, lane);
     // Every warp that meets the mark writes the same t; see TensorEntry::first_step.
-    if (lane == 0 && entry.first_step != nullptr && *entry.first_step == FIRST_STEP_NEVER) {
-      *entry.first_step = t;
-    }
+    if (lane == 0 && is_marked_now(entry.first_step, own)) *entry.first_step = t;
   }
 }
 
 // Phase 3, one thread of the block whose ticket is the last: all others have read t by then.
-FW_INLINE void finish(const LaunchArgs& args, int64_t t, const double* lr) {
-  for (int32_t g = 0; g < args.n_groups; ++g) args.step.lr[g] = lr[g];
+FW_INLINE void finish(const LaunchArgs& args, int64_t t, const Rates* rates) {
+  for (int32_t g = 0; g < args.n_groups; ++g) args.step.lr[g] = rates[g].lr;
   if (args.step.advance) *args.step.t = t + 1;
 }
 

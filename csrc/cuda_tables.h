@@ -32,7 +32,7 @@ class Tables {
   size_t size() const { return bytes_.size(); }
   size_t changing_size() const { return lines_at_; }
   int n_blocks() const { return n_blocks_; }
-  size_t shared_bytes() const { return static_cast<size_t>(n_groups_) * sizeof(double); }
+  size_t shared_bytes() const { return static_cast<size_t>(n_groups_) * sizeof(Rates); }
   DTypes dtypes() const { return dtypes_; }
 
   // Points the schedules at the copies of their segments and values in tables at `base`. Comes

@@ -17,23 +17,23 @@ uint32_t increment(uint32_t* ticket, uint32_t limit) {
 }
 
 template <typename DTypes>
-void update_block(const LaunchArgs& args, int64_t t, int block, const double* lr) {
+void update_block(const LaunchArgs& args, int64_t t, int block, const Rates* rates) {
   for (int thread = 0; thread < BLOCK_SIZE; ++thread) {
     update_share<DTypes>(args, t, block * WARPS_PER_BLOCK + thread / WARP_SIZE, thread % WARP_SIZE,
-                         lr);
+                         rates);
   }
 }
 
-void update_block(DTypes dtypes, const LaunchArgs& args, int64_t t, int block, const double* lr) {
+void update_block(DTypes dtypes, const LaunchArgs& args, int64_t t, int block, const Rates* rates) {
   switch (dtypes) {
     case DTypes::FLOAT32:
-      return update_block<Uniform<float, float>>(args, t, block, lr);
+      return update_block<Uniform<float, float>>(args, t, block, rates);
     case DTypes::BFLOAT16:
-      return update_block<Uniform<bfloat16, bfloat16>>(args, t, block, lr);
+      return update_block<Uniform<bfloat16, bfloat16>>(args, t, block, rates);
     case DTypes::FLOAT16:
-      return update_block<Uniform<float16, float16>>(args, t, block, lr);
+      return update_block<Uniform<float16, float16>>(args, t, block, rates);
     case DTypes::MIXED:
-      return update_block<Mixed>(args, t, block, lr);
+      return update_block<Mixed>(args, t, block, rates);
   }
 }
 
@@ -61,16 +61,16 @@ bool EmulatedPlan::launch(bool advance) {
   struct Block {
     bool skipped;
     int64_t t;
-    std::vector<double> lr;
+    std::vector<Rates> rates;
   };
   std::vector<Block> blocks(order.size());
   for (const int block : order) {
     Block& own = blocks[static_cast<size_t>(block)];
     own.skipped = is_skipped(args);
     own.t = *args.step.t;
-    own.lr.resize(groups_.size());
+    own.rates.resize(groups_.size());
     for (int thread = 0; thread < BLOCK_SIZE; ++thread) {
-      compute_rates(args, own.t, thread, own.lr.data());
+      compute_rates(args, own.t, thread, own.rates.data());
     }
   }
   bool applied = false;
@@ -79,8 +79,8 @@ bool EmulatedPlan::launch(bool advance) {
     const Block& own = blocks[static_cast<size_t>(block)];
     if (own.skipped) continue;
     applied = true;
-    update_block(tables_.dtypes(), args, own.t, block, own.lr.data());
-    if (increment(args.ticket, limit) == limit) finish(args, own.t, own.lr.data());
+    update_block(tables_.dtypes(), args, own.t, block, own.rates.data());
+    if (increment(args.ticket, limit) == limit) finish(args, own.t, own.rates.data());
   }
   return applied;
 }

@@ -58,8 +58,14 @@ std::vector<Segment> unpack_segments(const std::string& bytes) {
 HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
                    const py::list& first_steps, const std::vector<int32_t>& group_of,
                    const py::list& schedules, const std::vector<int32_t>& schedule_of,
-                   const py::object& t, const py::object& lr)
-    : schedule_of_(schedule_of), t_(t), lr_(lr), first_steps_(first_steps), active_(py::list()) {
+                   const std::vector<int32_t>& momentum_schedule_of, const py::object& t,
+                   const py::object& lr)
+    : schedule_of_(schedule_of),
+      momentum_schedule_of_(momentum_schedule_of),
+      t_(t),
+      lr_(lr),
+      first_steps_(first_steps),
+      active_(py::list()) {
   device_ = view_or_throw(t).device;
   const bool many = params.size() >= MANY;
   const py::object grad = py::module_::import("torch").attr("Tensor").attr("grad");
@@ -131,6 +137,7 @@ bool HostPlan::read_groups(const py::list& groups) {
     PyObject* dict = PyList_GET_ITEM(groups.ptr(), static_cast<Py_ssize_t>(i));
     Group& group = groups_[i];
     group.schedule = schedule_of_[i];
+    group.momentum_schedule = momentum_schedule_of_[i];
     group.lr_ptr = nullptr;
     group.lr_dtype = DType::FLOAT64;
     if (!read_number(dict, lr, &group.lr)) {

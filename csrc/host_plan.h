@@ -19,11 +19,14 @@ std::vector<Segment> unpack_segments(const std::string& bytes);
 class HostPlan {
  public:
   // params, momentum_buffers (tensor or None), first_steps (tensor or None), group_of: one entry a
-  // parameter. schedules: (segments, values) as Schedule.pack() gives them; schedule_of: one index
-  // a group, -1 for none. t: int64 scalar; lr: float64, one element a group.
+  // parameter. schedules: (segments, values) as Schedule.pack() gives them; schedule_of (of the
+  // rate) and momentum_schedule_of: one index a group, -1 for none. t: int64 scalar; lr: float64,
+  // one element a group.
   HostPlan(const py::list& params, const py::list& momentum_buffers, const py::list& first_steps,
            const std::vector<int32_t>& group_of, const py::list& schedules,
-           const std::vector<int32_t>& schedule_of, const py::object& t, const py::object& lr);
+           const std::vector<int32_t>& schedule_of,
+           const std::vector<int32_t>& momentum_schedule_of, const py::object& t,
+           const py::object& lr);
   virtual ~HostPlan() = default;
 
   // grads: None takes each parameter's own .grad; a list gives them (None in it: no gradient).
@@ -84,7 +87,7 @@ class HostPlan {
 
   std::vector<Parameter> parameters_;
   Layouts layouts_;
-  std::vector<int32_t> schedule_of_;
+  std::vector<int32_t> schedule_of_, momentum_schedule_of_;
   std::vector<std::vector<Segment>> segments_;
   std::vector<std::vector<double>> values_;
   py::object t_, lr_, first_steps_, active_;

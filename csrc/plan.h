@@ -33,15 +33,23 @@ static_assert(sizeof(TensorEntry) == 56, "no padding");
 struct Group {
   double lr;           // base rate, unless lr_ptr is set
   const void* lr_ptr;  // a tensor lr, read where the kernel runs
-  DType lr_dtype;      // of that tensor
-  int32_t schedule;    // index, -1 for none
   double weight_decay;
-  double momentum;
+  double momentum;  // base momentum
   double dampening;
+  DType lr_dtype;             // of the tensor lr
+  int32_t schedule;           // of the rate: index, -1 for none
+  int32_t momentum_schedule;  // likewise
   int32_t nesterov;
   int32_t maximize;
+  int32_t reserved;
 };
-static_assert(sizeof(Group) == 56, "no padding");
+static_assert(sizeof(Group) == 64, "no padding");
+
+// What a group's schedules make of its base values at one step.
+struct Rates {
+  double lr;
+  double momentum;
+};
 
 // The scalars of a step that live in memory and may differ from one replay to the next.
 struct StepScalars {
@@ -59,10 +67,14 @@ FW_INLINE double base_lr(const Group& group) {
                                           : *static_cast<const float*>(group.lr_ptr);
 }
 
-// The rate of a group at step t.
-FW_INLINE double learning_rate(const Group& group, const Schedule* schedules, int64_t t) {
-  const double lr = base_lr(group);
-  return group.schedule < 0 ? lr : lr * schedule_factor(schedules[group.schedule], t);
+FW_INLINE double factor_at(const Schedule* schedules, int32_t index, int64_t t) {
+  return index < 0 ? 1.0 : schedule_factor(schedules[index], t);
+}
+
+// The learning rate and the momentum of a group at step t.
+FW_INLINE Rates rates_at(const Group& group, const Schedule* schedules, int64_t t) {
+  return {base_lr(group) * factor_at(schedules, group.schedule, t),
+          group.momentum * factor_at(schedules, group.momentum_schedule, t)};
 }
 
 // GradScaler's own reciprocal: in float64, then rounded to float32.
@@ -74,11 +86,16 @@ FW_INLINE bool is_first_step(const int64_t* first_step, int64_t t) {
   return first_step != nullptr && (*first_step == FIRST_STEP_NEVER || *first_step == t);
 }
 
+// A step without momentum leaves the buffer alone, so that it is no first step either.
+FW_INLINE bool is_marked_now(const int64_t* first_step, const Rates& rates) {
+  return first_step != nullptr && rates.momentum != 0 && *first_step == FIRST_STEP_NEVER;
+}
+
 template <typename opmath_t>
-FW_INLINE Hyper<opmath_t> make_hyper(const Group& group, double lr, bool first_step,
+FW_INLINE Hyper<opmath_t> make_hyper(const Group& group, const Rates& rates, bool first_step,
                                      float inv_scale) {
-  return {static_cast<opmath_t>(-lr), static_cast<opmath_t>(group.weight_decay),
-          static_cast<opmath_t>(group.momentum),
+  return {static_cast<opmath_t>(-rates.lr), static_cast<opmath_t>(group.weight_decay),
+          static_cast<opmath_t>(rates.momentum),
           static_cast<opmath_t>(first_step ? 1.0 : 1.0 - group.dampening),
           static_cast<opmath_t>(inv_scale)};
 }

@@ -27,6 +27,7 @@ template <typename See>
 bool visit(PyObject* state, PyObject* groups, See see) {
   static PyObject* const params_name = PyUnicode_InternFromString("params");
   static PyObject* const schedule_name = PyUnicode_InternFromString("schedule");
+  static PyObject* const momentum_schedule_name = PyUnicode_InternFromString("momentum_schedule");
 
   PyObject *param, *entry;
   Py_ssize_t position = 0;
@@ -42,7 +43,10 @@ bool visit(PyObject* state, PyObject* groups, See see) {
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(groups); ++i) {
     PyObject* group = PyList_GET_ITEM(groups, i);
     PyObject* params = PyDict_GetItem(group, params_name);
-    if (!see(group) || !see(params) || !see(PyDict_GetItem(group, schedule_name))) return false;
+    if (!see(group) || !see(params) || !see(PyDict_GetItem(group, schedule_name)) ||
+        !see(PyDict_GetItem(group, momentum_schedule_name))) {
+      return false;
+    }
     if (params == nullptr || !PyList_Check(params)) continue;
     for (Py_ssize_t j = 0; j < PyList_GET_SIZE(params); ++j) {
       if (!see(PyList_GET_ITEM(params, j))) return false;

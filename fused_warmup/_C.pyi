@@ -20,6 +20,7 @@ class PlanArguments(TypedDict):
     group_of: Sequence[int]
     schedules: Sequence[tuple[bytes, Sequence[float]]]
     schedule_of: Sequence[int]
+    momentum_schedule_of: Sequence[int]
     t: Tensor
     lr: Tensor
 

@@ -2,7 +2,7 @@
 
 from . import schedules
 from .backend import backends
-from .conversions import convert, from_timm, from_torch, get_schedule
+from .conversions import convert, from_timm, from_torch, get_schedule, momentum_from_torch
 from .optimizer import SGD
 from .rate_log import RateLog
 from .recipes import LargeMinibatch, large_minibatch, split_weight_decay
@@ -32,6 +32,7 @@ __all__ = [
     "get_schedule",
     "large_minibatch",
     "linear_warmup",
+    "momentum_from_torch",
     "schedules",
     "split_weight_decay",
 ]

@@ -57,9 +57,8 @@ class CountedOptimizer(Optimizer):
             ValueError: An option out of range.
         """
         group = {**self.defaults, **param_group}
-        group["schedule"] = options.plain_schedule(group["schedule"])
-        options.check(group)
-        super().add_param_group({**param_group, "schedule": group["schedule"]})
+        options.settle([group])
+        super().add_param_group({**param_group, **{k: group[k] for k in options.SCHEDULES}})
         added = self.param_groups[-1]
         try:
             for p in added["params"]:
@@ -71,7 +70,7 @@ class CountedOptimizer(Optimizer):
             if p.requires_grad:
                 self._ensure_state(p, added)
         self._forget_plan()
-        self._refresh_lr()
+        self._refresh_lr(since=len(self.param_groups) - 1)
 
     def _ensure_state(self, p: Tensor, group: Mapping[str, Any]) -> None:
         ensure_state(self.state, p, group)
@@ -80,9 +79,8 @@ class CountedOptimizer(Optimizer):
 
     @torch.no_grad()
     def _complete_state(self) -> None:
+        options.settle(self.param_groups)
         for group in self.param_groups:
-            group["schedule"] = options.plain_schedule(group["schedule"])
-            options.check(group)
             for p in group["params"]:
                 if p in self.state or p.requires_grad or p.grad is not None:
                     self._ensure_state(p, group)
@@ -93,14 +91,18 @@ class CountedOptimizer(Optimizer):
             self._refresh_lr()
 
     @torch.no_grad()
-    def _refresh_lr(self) -> None:
-        """Fill the last-rate tensors, in place where they exist, from the count and the groups."""
-        last = max(self._counters.value() - 1, 0)
-        rates = [options.rate(group, last) for group in self.param_groups]
-        devices = {*self._counters.by_device} or {torch.device("cpu")}
-        for device in devices:
-            values = torch.stack([r.to(device=device, dtype=torch.float64) for r in rates])
-            kept = self._lr.setdefault(device, values)
+    def _refresh_lr(self, since: int = 0) -> None:
+        """Fill the last-rate tensors from the count and the groups, in place where they exist.
+
+        Args:
+            since: The first group of which they hold nothing yet, or nothing that is true.
+        """
+        in_force = options.InForce(max(self._counters.value() - 1, 0))
+        for device in {*self._counters.by_device} or {torch.device("cpu")}:
+            kept = self._lr.get(device, torch.empty(0, dtype=torch.float64, device=device))
+            first = since if len(kept) == since else 0
+            rates = [in_force.lr(group).to(device) for group in self.param_groups[first:]]
+            values = torch.cat((kept[:first], torch.stack(rates)))
             self._lr[device] = kept.copy_(values) if kept.shape == values.shape else values
 
     def _forget_plan(self) -> None:
@@ -168,7 +170,7 @@ class CountedOptimizer(Optimizer):
         """Return the state in torch.optim.SGD's form, with the step count beside the momentum."""
         state_dict = without_live_counters(super().state_dict())
         groups = [
-            {**group, "schedule": options.schedule_text(group["schedule"])}
+            {**group, **{k: options.schedule_text(group[k]) for k in options.SCHEDULES}}
             for group in state_dict["param_groups"]
         ]
         return {**state_dict, "param_groups": groups}

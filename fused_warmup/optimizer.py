@@ -27,8 +27,8 @@ class SGD(CountedOptimizer):
     A drop-in for torch.optim.SGD. One launch a step and device applies weight decay, momentum and
     the update to every parameter, at the rate ``group["lr"] * schedule(t)``, where ``t`` counts the
     updates *applied* so far and lives on the device: a step that AMP skips does not advance the
-    schedule, and there is no scheduler to step. With ``schedule=None`` the trajectory is
-    torch.optim.SGD's own.
+    schedule, and there is no scheduler to step. The momentum may follow a schedule, too. Without
+    one the trajectory is torch.optim.SGD's own.
 
     For a parameter :math:`p` with gradient :math:`g` (negated under ``maximize``) a step computes
 
@@ -41,7 +41,7 @@ class SGD(CountedOptimizer):
 
     Args:
         params: Tensors, named tensors, or dicts that define groups; a group may set any of the
-            options below but ``foreach``, ``fused`` and ``backend``, and ``schedule`` too.
+            options below but ``foreach``, ``fused`` and ``backend``, schedules too.
         lr: The base learning rate, a float or a tensor of one element, which is read on its device
             each step.
         momentum: Momentum factor :math:`\mu`.
@@ -54,6 +54,9 @@ class SGD(CountedOptimizer):
         fused: Accepted for torch.optim.SGD's sake; every step is fused.
         schedule: The factor on ``lr`` at each step; None: always 1. Groups hold it as plain data
             (`Schedule.to_dict`), so checkpoints load under ``weights_only=True``.
+        momentum_schedule: The factor on ``momentum`` at each step, in the same way; a step at which
+            it is 0 leaves the momentum buffers alone. OneCycleLR's cycle of the momentum is
+            `schedules.one_cycle_momentum`.
         backend: ``"cuda"``, ``"triton"``, ``"cpu"`` or ``"reference"`` for all parameters; None
             lets each parameter's device, dtype and layout decide.
         unscale: Whether the step itself unscales gradients for `torch.amp.GradScaler`, without a
@@ -97,6 +100,7 @@ class SGD(CountedOptimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         schedule: Schedule | Mapping[str, Any] | None = None,
+        momentum_schedule: Schedule | Mapping[str, Any] | None = None,
         backend: str | None = None,
         unscale: bool = True,
         write_grads: bool = True,
@@ -126,9 +130,10 @@ class SGD(CountedOptimizer):
             "foreach": foreach,
             "differentiable": differentiable,
             "fused": fused,
-            "schedule": options.plain_schedule(schedule),
+            "schedule": schedule,
+            "momentum_schedule": momentum_schedule,
         }
-        options.check(defaults)
+        options.settle([defaults])
         super().__init__(params, defaults)
 
     # -- the step --------------------------------------------------------------------------------
@@ -227,10 +232,10 @@ class SGD(CountedOptimizer):
     def update_captured(self) -> None:
         """Let steps recorded in CUDA graphs use the groups' present options at their next replay.
 
-        The step count, AMP's scalars, the schedule and a tensor lr are read on the device at each
+        The step count, AMP's scalars, the schedules and a tensor lr are read on the device at each
         replay. What is a plain number in a group (``lr``, ``momentum``, ``weight_decay``, ...) was
         copied there at capture: after changing one, call this, on the stream of the replays. Which
-        schedule a group has cannot change in a captured step.
+        schedules a group has cannot change in a captured step.
 
         Raises:
             TypeError: An option of the wrong type.

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +17,10 @@ DEFAULTS: dict[str, Any] = {
     "differentiable": False,
     "fused": None,
     "schedule": None,
+    "momentum_schedule": None,
 }
+SCHEDULES = {"schedule": "lr", "momentum_schedule": "momentum"}
+"""The options that are schedules, and what each is a factor of."""
 
 
 def check(group: Mapping[str, Any]) -> None:
@@ -49,6 +52,27 @@ def check(group: Mapping[str, Any]) -> None:
         )
 
 
+def settle(groups: Iterable[dict[str, Any]]) -> None:
+    """Bring every group's schedules into the form that groups hold, and check all options.
+
+    A schedule that several groups share is read once.
+
+    Raises:
+        TypeError: An option of the wrong type.
+        ValueError: One out of range. Groups that come before it are settled then.
+    """
+    # By object or by text; the object is held so that its id stays its own.
+    settled: dict[int | str, tuple[Any, dict[str, Any] | None]] = {}
+    for group in groups:
+        for name in SCHEDULES:
+            value = group[name]
+            key = value if isinstance(value, str) else id(value)
+            if key not in settled:
+                settled[key] = value, plain_schedule(value, name)
+            group[name] = settled[key][1]
+        check(group)
+
+
 def _is_on_the_host(tensor: Tensor) -> bool:
     # Elsewhere, reading it would wait for a device or, in a wrapper around a tensor, fail.
     return tensor.device.type == "cpu" and type(tensor) in (Tensor, torch.nn.Parameter)
@@ -66,8 +90,12 @@ def _check_number(what: str, value: Any, remedy: str, *, negative: bool = False)
         raise ValueError(f"Invalid {what}: {value}, it must be {bound} ({remedy})")
 
 
-def plain_schedule(schedule: Schedule | Mapping[str, Any] | str | None) -> dict[str, Any] | None:
+def plain_schedule(
+    schedule: Schedule | Mapping[str, Any] | str | None, name: str = "schedule"
+) -> dict[str, Any] | None:
     """Return a schedule as the plain data that groups hold; a string is one from a checkpoint.
+
+    ``name`` is what errors call it.
 
     Raises:
         TypeError: It is no schedule.
@@ -80,12 +108,12 @@ def plain_schedule(schedule: Schedule | Mapping[str, Any] | str | None) -> dict[
             schedule = json.loads(schedule)
         except json.JSONDecodeError as error:
             raise ValueError(
-                f"schedule={schedule!r} is no schedule's text ({error}): load what state_dict() "
+                f"{name}={schedule!r} is no schedule's text ({error}): load what state_dict() "
                 "gave, or pass a Schedule"
             ) from None
     if not isinstance(schedule, (Schedule, Mapping)):
         raise TypeError(
-            f"schedule={schedule!r} is a {type(schedule).__name__}, it must be a Schedule or None: "
+            f"{name}={schedule!r} is a {type(schedule).__name__}, it must be a Schedule or None: "
             "build one with fused_warmup.schedules, or sample a function with from_callable"
         )
     checked = Schedule.from_dict(schedule)
@@ -104,10 +132,34 @@ def schedule_text(schedule: Schedule | Mapping[str, Any] | str | None) -> str | 
     return None if plain is None else json.dumps(plain)
 
 
-def rate(group: Mapping[str, Any], t: int) -> Tensor:
-    """Return a group's learning rate at step ``t``, float64 on the device of its lr."""
-    factor = 1.0 if group["schedule"] is None else Schedule.from_dict(group["schedule"])(t)
-    lr = group["lr"]
-    if isinstance(lr, Tensor):
-        return lr.detach().reshape(()).to(torch.float64) * factor
-    return torch.tensor(float(lr) * factor, dtype=torch.float64, device="cpu")
+class InForce:
+    """The learning rates and momenta that groups have at step ``t``.
+
+    A schedule that several groups share is read once.
+
+    Args:
+        t: The step.
+    """
+
+    def __init__(self, t: int) -> None:
+        self._t = t
+        # Each with the object that it came from, which keeps its id its own.
+        self._factors: dict[int, tuple[Any, float]] = {}
+
+    def _factor(self, plain: Mapping[str, Any] | None) -> float:
+        if plain is None:
+            return 1.0
+        if id(plain) not in self._factors:
+            self._factors[id(plain)] = plain, Schedule.from_dict(plain)(self._t)
+        return self._factors[id(plain)][1]
+
+    def lr(self, group: Mapping[str, Any]) -> Tensor:
+        """Return a group's learning rate, float64 on the device of its lr."""
+        factor, lr = self._factor(group["schedule"]), group["lr"]
+        if isinstance(lr, Tensor):
+            return lr.detach().reshape(()).to(torch.float64) * factor
+        return torch.tensor(float(lr) * factor, dtype=torch.float64, device="cpu")
+
+    def momentum(self, group: Mapping[str, Any]) -> float:
+        """Return a group's momentum."""
+        return float(group["momentum"]) * self._factor(group["momentum_schedule"])

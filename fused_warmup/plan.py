@@ -15,6 +15,7 @@ from torch import Tensor
 from . import backend as kernels
 from . import options, routing
 from .backend.native import load_native
+from .options import SCHEDULES
 from .reference import put_gradient
 from .schedules import Schedule
 from .sharded import ShardedPlan, is_flat_shard, is_sharded
@@ -52,7 +53,7 @@ class Plan:
         # A frozen parameter has no state. Once it has a gradient, it needs another plan.
         self._frozen = [p for group in groups for p in group["params"] if p not in state]
         self._flat = any(is_flat_shard(p) for group in groups for p in group["params"])
-        schedules, schedule_of = _schedules(groups)
+        tracks = Tracks(groups)
 
         members: dict[tuple[str, torch.device], list[tuple[Tensor, int]]] = {}
         for index, group in enumerate(groups):
@@ -72,8 +73,9 @@ class Plan:
                     momentum_buffers=[state[p].get("momentum_buffer") for p, _ in part],
                     first_steps=[state[p].get("first_step") for p, _ in part],
                     group_of=[index for _, index in part],
-                    schedules=schedules,
-                    schedule_of=schedule_of,
+                    schedules=tracks.schedules,
+                    schedule_of=tracks.lr,
+                    momentum_schedule_of=tracks.momentum,
                     t=counters.of(device),
                     lr=lr[device],
                 )
@@ -218,7 +220,7 @@ class PythonWatch:
             if isinstance(entry, dict):
                 objects += [entry.get(key) for key in ("step", "momentum_buffer", "first_step")]
         for group in groups:
-            objects += [group, group["params"], group["schedule"], *group["params"]]
+            objects += [group, group["params"], *map(group.get, SCHEDULES), *group["params"]]
         return objects
 
 
@@ -229,19 +231,23 @@ def _make_plan(name: str, params: list[Tensor], **rest: Any) -> Any:
     return make(params=params, **rest)
 
 
-def _schedules(groups: Groups) -> tuple[list[Schedule], list[int]]:
-    """Return the distinct schedules of all groups and each group's index into them, -1 for none."""
-    schedules: list[Schedule] = []
-    schedule_of = []
-    for group in groups:
-        if group["schedule"] is None:
-            schedule_of.append(-1)
-            continue
-        schedule = Schedule.from_dict(group["schedule"])
-        if schedule not in schedules:
-            schedules.append(schedule)
-        schedule_of.append(schedules.index(schedule))
-    return schedules, schedule_of
+class Tracks:
+    """The distinct schedules of all groups, and which of them each group's options follow."""
+
+    def __init__(self, groups: Groups) -> None:
+        self._indices: dict[Schedule, int] = {}
+        self._known: dict[int, int] = {}  # by the id of a group's plain data, so as to read it once
+        self.lr = [self._index(group["schedule"]) for group in groups]
+        self.momentum = [self._index(group["momentum_schedule"]) for group in groups]
+        self.schedules = list(self._indices)
+
+    def _index(self, plain: Mapping[str, Any] | None) -> int:
+        if plain is None:
+            return -1
+        if id(plain) not in self._known:
+            schedule = Schedule.from_dict(plain)
+            self._known[id(plain)] = self._indices.setdefault(schedule, len(self._indices))
+        return self._known[id(plain)]
 
 
 def _on(device: torch.device, scalar: Tensor | float | None) -> Tensor | None:

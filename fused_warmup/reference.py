@@ -91,6 +91,7 @@ class ReferencePlan:
         group_of: Sequence[int],
         schedules: Sequence[Schedule],
         schedule_of: Sequence[int],
+        momentum_schedule_of: Sequence[int],
         t: Tensor,
         lr: Tensor,
     ) -> None:
@@ -100,6 +101,7 @@ class ReferencePlan:
         self.group_of = group_of
         self.schedules = schedules
         self.schedule_of = schedule_of
+        self.momentum_schedule_of = momentum_schedule_of
         self.t = t
         self.lr = lr
         self.active: list[Tensor] = []
@@ -141,9 +143,11 @@ class ReferencePlan:
         t = int(self.t)
         with torch.set_grad_enabled(any(group["differentiable"] for group in self._groups)):
             rates = [self._rate(i, t) for i in range(len(self._groups))]
+            momenta = [self._momentum(i, t) for i in range(len(self._groups))]
             for i, grad in enumerate(grads):
                 if grad is not None and grad.numel() > 0:
-                    self._update(i, grad, rates[self.group_of[i]], t)
+                    group = self.group_of[i]
+                    self._update(i, grad, rates[group], momenta[group], t)
         with torch.no_grad():
             for i, rate in enumerate(rates):
                 self.lr[i] = rate.detach() if isinstance(rate, Tensor) else rate
@@ -160,11 +164,17 @@ class ReferencePlan:
             return lr * factor
         return float(lr) * factor
 
-    def _update(self, i: int, grad: Tensor, lr: float | Tensor, t: int) -> None:
+    def _momentum(self, group: int, t: int) -> float:
+        momentum, index = self._groups[group]["momentum"], self.momentum_schedule_of[group]
+        return momentum if index < 0 else momentum * self.schedules[index](t)  # type: ignore[no-any-return]
+
+    def _update(self, i: int, grad: Tensor, lr: float | Tensor, momentum: float, t: int) -> None:
         param, buffer, flag = self.params[i], self.momentum_buffers[i], self.first_steps[i]
         group = self._groups[self.group_of[i]]
+        if momentum == 0:
+            buffer = flag = None
         first_step = False
-        if flag is not None and group["dampening"] != 0:
+        if flag is not None:
             first_step = int(flag) in (FIRST_STEP_NEVER, t)
             if first_step:
                 flag.fill_(t)
@@ -180,10 +190,10 @@ class ReferencePlan:
         sgd_reference(
             wide_param,
             d,
-            wide_buffer if group["momentum"] != 0 else None,
+            wide_buffer,
             lr=lr,
             weight_decay=group["weight_decay"],
-            momentum=group["momentum"],
+            momentum=momentum,
             dampening=group["dampening"],
             nesterov=group["nesterov"],
             maximize=group["maximize"],
@@ -191,5 +201,5 @@ class ReferencePlan:
         )
         if narrow:
             param.copy_(wide_param)
-            if buffer is not None and wide_buffer is not None and group["momentum"] != 0:
+            if buffer is not None and wide_buffer is not None:
                 buffer.copy_(wide_buffer)

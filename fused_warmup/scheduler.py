@@ -22,7 +22,8 @@ class RateInForce(LRScheduler):
     of the step just made; where ``step()`` is not called after each of the optimizer's, it is
     always that of the next. ``get_last_lr()`` gives it, and so does
     ``scheduler.optimizer.param_groups[i]["lr"]``, a read-only look at the groups: loggers such as
-    Lightning's LearningRateMonitor read that. The optimizer's own ``group["lr"]`` stays the base.
+    Lightning's LearningRateMonitor read that, and ``"momentum"`` likewise. The optimizer's own
+    ``group["lr"]`` stays the base.
 
     ``step()`` only notes, without a sync, that it was called. The step of the schedule travels in
     the optimizer's state, so this state is of no consequence: it may be saved, loaded or lost.
@@ -78,16 +79,17 @@ class RateInForce(LRScheduler):
             return counter.clone()
         return torch.zeros((), dtype=torch.int64, device="cpu")
 
-    def rates(self) -> list[float]:
-        """Return the rate in force, one float a group."""
+    def in_force(self) -> options.InForce:
+        """Return what tells the rates and momenta in force."""
         t, seen = self._of.steps_applied, int(self._seen)
         if t == seen + 1 and seen <= int(self._before) + 1:  # whoever steps this is about to
             t = seen
-        return [float(options.rate(group, t)) for group in self._of.param_groups]
+        return options.InForce(t)
 
     def get_last_lr(self) -> list[float]:  # type: ignore[override]
         """Return the rate in force, one float a group."""
-        return self.rates()
+        in_force = self.in_force()
+        return [float(in_force.lr(group)) for group in self._of.param_groups]
 
     get_lr = get_last_lr  # type: ignore[assignment]
 
@@ -103,7 +105,7 @@ class RateInForce(LRScheduler):
 
 
 class Look:
-    """An optimizer to look at: its groups are read-only and hold the rate in force."""
+    """An optimizer to look at: its groups are read-only and hold what is in force."""
 
     def __init__(self, scheduler: RateInForce) -> None:
         self.__dict__["_scheduler"], self.__dict__["_of"] = scheduler, scheduler._of
@@ -114,9 +116,12 @@ class Look:
 
     @property
     def param_groups(self) -> list[Mapping[str, Any]]:
-        """The groups, ``"lr"`` being the rate in force."""
-        groups = zip(self._of.param_groups, self._scheduler.rates(), strict=True)
-        return [MappingProxyType({**group, "lr": lr}) for group, lr in groups]
+        """The groups, ``"lr"`` and ``"momentum"`` being those in force."""
+        now = self._scheduler.in_force()
+        return [
+            MappingProxyType({**group, "lr": float(now.lr(group)), "momentum": now.momentum(group)})
+            for group in self._of.param_groups
+        ]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._of, name)

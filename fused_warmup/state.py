@@ -170,8 +170,10 @@ def first_step_mark(momentum_buffer: Tensor) -> Tensor:
     )
 
 
-def check_loadable(loaded: State, groups: Iterable[Mapping[str, Any]]) -> None:
+def check_loadable(loaded: State, groups: list[dict[str, Any]]) -> None:
     """Raise, before anything has changed, where a loaded state cannot be used.
+
+    Loaded groups are settled (see `options.settle`).
 
     Raises:
         TypeError: A group's option is of the wrong type.
@@ -179,9 +181,8 @@ def check_loadable(loaded: State, groups: Iterable[Mapping[str, Any]]) -> None:
             or the step counts disagree.
     """
     steps = set()
+    options.settle(groups)
     for group in groups:
-        options.check(group)
-        options.plain_schedule(group["schedule"])
         for p in group["params"]:
             entry = loaded.get(p, {})
             buffer, step = entry.get("momentum_buffer"), entry.get("step")

@@ -24,6 +24,7 @@ CPU = (
     "tests/test_backend.py",
 )
 CUDA = ("tests/test_cuda_kernel.py",)
+MOMENTUM = ("tests/test_momentum_schedule.py", *CUDA)
 TRITON = ("tests/test_triton.py",)
 
 
@@ -76,14 +77,21 @@ MUTANTS = [
     Mutant(
         "cpu-first-step-not-marked",
         "csrc/cpu.cpp",
-        "*entry.first_step == FIRST_STEP_NEVER) *entry.first_step = t",
-        "*entry.first_step == FIRST_STEP_NEVER) *entry.first_step = FIRST_STEP_NEVER",
+        "own)) *entry.first_step = t",
+        "own)) *entry.first_step = FIRST_STEP_NEVER",
         CPU,
+    ),
+    Mutant(
+        "first-step-marked-without-momentum",
+        "csrc/plan.h",
+        "first_step != nullptr && rates.momentum != 0 &&",
+        "first_step != nullptr &&",
+        MOMENTUM,
     ),
     Mutant("triton-first-step", TRITON_KERNEL, "| (mark == t)", "| (mark >= 0)", TRITON),
     # the group's index
-    Mutant("cpu-group", "csrc/cpu.cpp", "step_, lr[group]", "step_, lr[0]", CPU),
-    Mutant("cuda-group", "csrc/cuda_kernel.h", "lr[entry.group]", "lr[0]", CUDA),
+    Mutant("cpu-group", "csrc/cpu.cpp", "step_, rates[group]", "step_, rates[0]", CPU),
+    Mutant("cuda-group", "csrc/cuda_kernel.h", "rates[entry.group]", "rates[0]", CUDA),
     Mutant(
         "cuda-group-options",
         "csrc/cuda_kernel.h",
@@ -96,6 +104,28 @@ MUTANTS = [
         TRITON_KERNEL,
         "tl.load(tensors + (word >> 32) * TENSOR_WORDS + GROUP)",
         "group * 0",
+        TRITON,
+    ),
+    # the momentum's own schedule
+    Mutant(
+        "momentum-follows-the-rate",
+        "csrc/plan.h",
+        "factor_at(schedules, group.momentum_schedule, t)",
+        "factor_at(schedules, group.schedule, t)",
+        MOMENTUM,
+    ),
+    Mutant(
+        "momentum-of-0-fades-the-buffer",
+        "csrc/cuda_kernel.h",
+        "rates.momentum != 0, group.nesterov",
+        "group.momentum != 0, group.nesterov",
+        CUDA,
+    ),
+    Mutant(
+        "triton-momentum",
+        TRITON_KERNEL,
+        "momentum *= tl.where(track == 1, factor, 1.0)",
+        "momentum *= tl.where(track == 0, factor, 1.0)",
         TRITON,
     ),
     # the tail of a tensor, and the cuts inside it

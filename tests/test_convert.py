@@ -76,13 +76,38 @@ def test_continues_any_scheduler(name: str, done: int) -> None:
 
 
 @pytest.mark.parametrize("done", [0, 5])
-def test_continues_a_cycle(done: int) -> None:
+@pytest.mark.parametrize("cycle_momentum", [False, True])
+def test_continues_a_cycle(cycle_momentum: bool, done: int) -> None:
     for make in (
-        lambda o: OneCycleLR(o, [0.5, 0.3], 30, cycle_momentum=False),
-        lambda o: CyclicLR(o, [0.0, 0.1], 0.2, 4, cycle_momentum=False),
+        lambda o: OneCycleLR(o, [0.5, 0.3], 30, cycle_momentum=cycle_momentum),
+        lambda o: OneCycleLR(o, 0.5, 30, max_momentum=[0.9, 0.8], cycle_momentum=cycle_momentum),
+        lambda o: CyclicLR(o, [0.0, 0.1], 0.2, 4, cycle_momentum=cycle_momentum),
+        lambda o: CyclicLR(o, 0.1, 0.2, 4, base_momentum=0.0, cycle_momentum=cycle_momentum),
     ):
         opt, scheduler, old, theirs = twins(make, done)
-        same_run(convert(opt, scheduler), old, theirs, done, 28)
+        fused = convert(opt, scheduler)
+        cycled = [group["momentum_schedule"] is not None for group in fused.param_groups]
+        assert cycled == [cycle_momentum] * 2
+        same_run(fused, old, theirs, done, 28)
+
+
+def test_a_momentum_that_is_cycled_between_zeros() -> None:
+    make = lambda o: CyclicLR(o, 0.1, 0.2, 4, base_momentum=0.0, max_momentum=0.0)  # noqa: E731
+    opt, scheduler, old, theirs = twins(make, 3)
+    fused = convert(opt, scheduler)
+    assert fused.param_groups[0]["momentum_schedule"] is None
+    same_run(fused, old, theirs, 3, 9)
+
+
+def test_a_cycle_once_an_epoch() -> None:
+    opt, scheduler, old, theirs = twins(lambda o: CyclicLR(o, 0.1, 0.2, 4), 0)
+    fused = convert(opt, scheduler, steps_per_epoch=2)
+    for t in range(20):
+        mine, expected = advance(fused, None, t), advance(old, None, t)
+        for a, b in zip(mine, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=2e-6, atol=2e-6)
+        if t % 2:
+            theirs.step()
 
 
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.0}, {"dampening": 0.0, "nesterov": True}])
@@ -170,9 +195,7 @@ def test_keeps_names_and_drops_what_schedulers_left_behind() -> None:
 
 
 def test_refuses() -> None:
-    opt, scheduler = run(lambda o: OneCycleLR(o, 0.5, 30))
-    with pytest.raises(ValueError, match="cycle_momentum=False"):
-        convert(opt, scheduler)
+    opt, _ = run(None)
     with pytest.raises(ValueError, match="another optimizer"):
         convert(run(None)[0], StepLR(opt, 3))
     with pytest.raises(TypeError, match=r"torch\.optim\.SGD"):

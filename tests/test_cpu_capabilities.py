@@ -80,4 +80,4 @@ def test_capability_is_the_one_that_was_asked_for() -> None:
 def test_unknown_capability() -> None:
     none = torch.zeros((), dtype=torch.int64)
     with pytest.raises(ValueError, match="'MMX' is not in this build"):
-        _C.CpuPlan("MMX", [], [], [], [], [], [], none, torch.zeros(0, dtype=torch.float64))
+        _C.CpuPlan("MMX", [], [], [], [], [], [], [], none, torch.zeros(0, dtype=torch.float64))

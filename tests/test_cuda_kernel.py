@@ -8,7 +8,7 @@ import torch
 from support import DTYPE_PAIRS, OPTIONS
 
 from fused_warmup import _C, SGD, backend
-from fused_warmup.schedules import cosine, inverse_sqrt, linear_warmup, step
+from fused_warmup.schedules import cosine, inverse_sqrt, linear_warmup, step, table
 
 SIZES = (0, 1, 3, 4, 5, 63, 64, 65, 127, 255, 256, 257, 5003, 30011)
 
@@ -81,6 +81,26 @@ def test_equals_reference_for_all_options(emulate, options) -> None:
         return SGD(params, lr=0.1, backend=name, **options), params
 
     assert_equal_steps(make)
+
+
+def test_equals_reference_under_a_schedule_of_the_momentum(emulate) -> None:
+    """A step at which it is 0 leaves the buffer alone, and a first one is not the first yet."""
+    emulate()
+
+    def make(name: str) -> tuple[SGD, list[torch.Tensor]]:
+        groups = [
+            {"params": parameters(torch.float32, torch.float32)},
+            {"params": parameters(torch.float32, torch.float32), "momentum_schedule": None},
+            {"params": parameters(torch.float32, torch.float32), "dampening": 0.0},
+        ]
+        options = {"lr": 0.1, "momentum": 0.9, "dampening": 0.3}
+        momentum = table((0.0, 0.5, 1.0, 0.0, 0.25))
+        opt = SGD(groups, momentum_schedule=momentum, backend=name, **options)
+        return opt, [p for group in groups for p in group["params"]]
+
+    ours = assert_equal_steps(make, steps=5)
+    marks = [int(ours.state[g["params"][-1]]["first_step"]) for g in ours.param_groups[:2]]
+    assert marks == [1, 0]
 
 
 @pytest.mark.parametrize("offset", [0, 1])

@@ -12,6 +12,7 @@ from fused_warmup.schedules import (
     cosine_restarts,
     cosine_warmup,
     cyclic,
+    cyclic_momentum,
     exponential,
     exponential_warmup,
     inverse_sqrt,
@@ -19,6 +20,7 @@ from fused_warmup.schedules import (
     linear_warmup,
     multi_step,
     one_cycle,
+    one_cycle_momentum,
     polynomial,
     step,
     warmup_stable_decay,
@@ -102,6 +104,41 @@ def test_one_cycle_is_torch_one_cycle(steps, pct_start, anneal, three_phase, max
     assert ours(range(steps)) == pytest.approx(theirs, **CLOSE)
     assert ours.steps == steps
     assert ours(10 * steps) == pytest.approx(4e-6, **CLOSE)
+
+
+def torch_momenta(make, count, lr):
+    opt = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=lr, momentum=0.9)
+    opt._opt_called = True
+    scheduler, found = make(opt), []
+    for t in range(count):
+        if t:
+            scheduler.step()
+        found.append(opt.param_groups[0]["momentum"])
+    return found
+
+
+@pytest.mark.parametrize("steps", [5, 10, 97])
+@pytest.mark.parametrize("pct_start", [0.25, 0.3, 1 / 3, 0.47])
+@pytest.mark.parametrize("anneal", ["cos", "linear"])
+@pytest.mark.parametrize("three_phase", [False, True])
+def test_one_cycle_momentum_is_torchs(steps, pct_start, anneal, three_phase):
+    ours = one_cycle_momentum(steps, pct_start, anneal, three_phase=three_phase)
+    options = {"pct_start": pct_start, "anneal_strategy": anneal, "three_phase": three_phase}
+    theirs = torch_momenta(lambda o: lrs.OneCycleLR(o, 0.5, steps, **options), steps, 0.1)
+    assert [0.95 * f for f in ours(range(steps))] == pytest.approx(theirs, **CLOSE)
+    assert ours.steps == steps
+    assert ours(10 * steps) == pytest.approx(1.0, **CLOSE)
+
+
+@pytest.mark.parametrize("mode", ["triangular", "triangular2", "exp_range"])
+@pytest.mark.parametrize(("up", "down"), [(4, None), (3, 8), (1, 1)])
+def test_cyclic_momentum_is_torchs(mode, up, down):
+    gamma = 0.97 if mode == "exp_range" else 1.0
+    ours = cyclic_momentum(up, down, mode=mode, gamma=gamma)
+    theirs = torch_momenta(
+        lambda o: lrs.CyclicLR(o, 0.1, 0.5, up, down, mode=mode, gamma=gamma), 60, 0.1
+    )
+    assert [0.9 * f for f in ours(range(60))] == pytest.approx(theirs, **CLOSE)
 
 
 def test_one_cycle_at_its_limits():

@@ -20,10 +20,11 @@ NEEDS_LENGTH = [
     s.inverse_sqrt,
     s.cosine_restarts,
     s.one_cycle,
+    s.one_cycle_momentum,
 ]
 
 
-@pytest.mark.parametrize("build", [*NEEDS_LENGTH, s.cyclic])
+@pytest.mark.parametrize("build", [*NEEDS_LENGTH, s.cyclic, s.cyclic_momentum])
 @pytest.mark.parametrize(
     ("bad", "error"),
     [
@@ -93,6 +94,9 @@ def test_two_lengths_are_refused(build):
         (lambda v: s.cyclic(3, low=v), "low"),
         (lambda v: s.cyclic(3, mode="exp_range", gamma=v), "gamma"),
         (lambda v: s.one_cycle(3, v), "pct_start"),
+        (lambda v: s.one_cycle_momentum(3, v), "pct_start"),
+        (lambda v: s.one_cycle_momentum(3, low=v), "low"),
+        (lambda v: s.cyclic_momentum(3, low=v), "low"),
         (lambda v: s.one_cycle(3, div_factor=v), "div_factor"),
         (lambda v: s.one_cycle(3, final_div_factor=v), "final_div_factor"),
         (lambda v: s.warmup_stable_decay(1, 1, 1, start=v), "start"),

@@ -60,6 +60,7 @@ class Compiled:
             group_of=[0 for _ in params],
             schedules=[cosine(10)],
             schedule_of=[0],
+            momentum_schedule_of=[0],
             t=torch.zeros((), dtype=torch.int64),
             lr=torch.zeros(1, dtype=torch.float64),
         )

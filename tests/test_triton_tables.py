@@ -55,11 +55,11 @@ def test_tensors_that_are_not_aligned_have_no_wide_units() -> None:
 
 def test_a_groups_row_holds_a_number_or_the_address_of_a_rate() -> None:
     options = (0.1, 0.9, 0.0, True, False)
-    form = "=dqqqqdddqq"
-    row = group_row(0.5, (16, 2), options)
-    assert struct.unpack(form, row) == (0.5, 0, 0, 16, 2, 0.1, 0.9, 0.0, 1, 0)
-    row = group_row((4096, True), (0, 0), options)
-    assert struct.unpack(form, row) == (0.0, 4096, 1, 0, 0, 0.1, 0.9, 0.0, 1, 0)
+    form = "=dqqqqqqdddqq"
+    row = group_row(0.5, (16, 2), (48, 1), options)
+    assert struct.unpack(form, row) == (0.5, 0, 0, 16, 2, 48, 1, 0.1, 0.9, 0.0, 1, 0)
+    row = group_row((4096, True), (0, 0), (0, 0), options)
+    assert struct.unpack(form, row) == (0.0, 4096, 1, 0, 0, 0, 0, 0.1, 0.9, 0.0, 1, 0)
 
 
 def test_tables_of_all_schedules_lie_behind_all_segments() -> None:
@@ -67,8 +67,8 @@ def test_tables_of_all_schedules_lie_behind_all_segments() -> None:
         return Segment(Kind.TABLE, values=values)
 
     first = Schedule((Segment(length=3), Segment(Kind.TABLE, start=5, values=(0.5, 0.25))))
-    words, places = schedule_words([first, Schedule((table(7.0, 8.0, 9.0),))], [1, -1, 0])
-    assert places == [(32, 1), (0, 0), (0, 2)]
+    words, places = schedule_words([first, Schedule((table(7.0, 8.0, 9.0),))])
+    assert places == [(0, 2), (32, 1)]
     values = words.view(torch.float64)
     assert values[words[16 + 6] :][:2].tolist() == [0.5, 0.25]
     assert values[words[32 + 6] :][:3].tolist() == [7.0, 8.0, 9.0]

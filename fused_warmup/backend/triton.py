@@ -62,6 +62,7 @@ class TritonPlan:
         group_of: Sequence[int],
         schedules: Sequence[Schedule],
         schedule_of: Sequence[int],
+        momentum_schedule_of: Sequence[int],
         t: Tensor,
         lr: Tensor,
     ) -> None:
@@ -81,7 +82,12 @@ class TritonPlan:
         self._groups_without_buffer = _groups_of_none(momentum_buffers, group_of)
         self._groups_without_mark = _groups_of_none(first_steps, group_of)
 
-        schedule_table, self._schedule_at = schedule_words(schedules, schedule_of)
+        schedule_table, places = schedule_words(schedules)
+        places.append((0, 0))  # what index -1 finds: no segments, the factor is 1
+        self._places = [
+            (places[lr], places[momentum])
+            for lr, momentum in zip(schedule_of, momentum_schedule_of, strict=True)
+        ]
         self._schedules = schedule_table.to(t.device)
         self._t, self._lr = t, lr
         self._tickets = torch.zeros(1, dtype=torch.int32, device=t.device)
@@ -131,7 +137,7 @@ class TritonPlan:
         with self._guard:
             capturing = _capturing(self._device)
             self.n_captured += capturing
-            n_items = self._n_chunks + len(self._schedule_at)
+            n_items = self._n_chunks + len(self._places)
             triton_kernel.sgd_step[(min(n_items, self._max_programs),)](
                 self._chunk_table.holding(self._chunk_words, capturing),
                 self._tensor_table.holding(self._tensor_words, capturing),
@@ -142,7 +148,7 @@ class TritonPlan:
                 self._tickets,
                 *self._scalars,
                 self._n_chunks,
-                len(self._schedule_at),
+                len(self._places),
                 int(advance),
                 DTYPES=self._pairs,
                 WRITE_GRADS=self._write_grads,
@@ -167,7 +173,7 @@ class TritonPlan:
 
     def _read_groups(self, groups: Sequence[Mapping[str, Any]]) -> bytes | None:
         """Return the rows of all groups; None where one holds what is not for the kernel."""
-        if len(groups) != len(self._schedule_at):
+        if len(groups) != len(self._places):
             return None
         rows = []
         for i, group in enumerate(groups):
@@ -186,7 +192,7 @@ class TritonPlan:
                 return None
             if momentum != 0 and dampening != 0 and i in self._groups_without_mark:
                 return None
-            rows.append(group_row(lr, self._schedule_at[i], options))
+            rows.append(group_row(lr, *self._places[i], options))
         return b"".join(rows)
 
     def _lay_out(self, found: Found) -> None:

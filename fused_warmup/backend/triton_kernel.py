@@ -18,19 +18,19 @@ TENSOR_WORDS = tl.constexpr(8)
 PARAM_AT, GRAD_AT, BUFFER_AT, MARK_AT, N_ELEMENTS, N_UNITS, GROUP, PAIR = map(
     tl.constexpr, range(8)
 )
-# A group's row: the base rate or the address of a tensor that holds it, the place of its schedule's
-# segments, the options.
-GROUP_WORDS = tl.constexpr(10)
-LR, LR_AT, LR_IS_DOUBLE, SEGMENTS_AT, N_SEGMENTS = map(tl.constexpr, range(5))
-WEIGHT_DECAY, MOMENTUM, DAMPENING, NESTEROV, MAXIMIZE = map(tl.constexpr, range(5, 10))
+# A group's row: the base rate or the address of a tensor that holds it, the places of the segments
+# of the rate's schedule and of the momentum's, the options.
+GROUP_WORDS = tl.constexpr(12)
+LR, LR_AT, LR_IS_DOUBLE, LR_SCHEDULE, MOMENTUM_SCHEDULE = map(tl.constexpr, (0, 1, 2, 3, 5))
+WEIGHT_DECAY, MOMENTUM, DAMPENING, NESTEROV, MAXIMIZE = map(tl.constexpr, range(7, 12))
 
 UNIT = tl.constexpr(16)
 FIRST_STEP_NEVER = tl.constexpr(-1)
 
 
 @triton.jit
-def rate(group, schedules, t):
-    """Return a group's learning rate at step ``t``, in float64."""
+def rates_at(group, schedules, t):
+    """Return a group's learning rate and momentum at step ``t``, in float64."""
     lr = load_double(group + LR)
     lr_at = tl.load(group + LR_AT)
     if lr_at != 0:
@@ -38,8 +38,17 @@ def rate(group, schedules, t):
             lr = tl.load(lr_at.to(tl.pointer_type(tl.float64)))
         else:
             lr = tl.load(lr_at.to(tl.pointer_type(tl.float32))).to(tl.float64)
-    segments = schedules + tl.load(group + SEGMENTS_AT)
-    return lr * schedule_factor(segments, tl.load(group + N_SEGMENTS), schedules, t)
+    momentum = load_double(group + MOMENTUM)
+    # A loop over the two tracks: stating the schedule's code twice would take more registers.
+    track = tl.full((), 0, tl.int64)
+    while track < 2:
+        place = group + LR_SCHEDULE + track * (MOMENTUM_SCHEDULE - LR_SCHEDULE)
+        segments = schedules + tl.load(place)
+        factor = schedule_factor(segments, tl.load(place + 1), schedules, t)
+        lr *= tl.where(track == 0, factor, 1.0)
+        momentum *= tl.where(track == 1, factor, 1.0)
+        track += 1
+    return lr, momentum
 
 
 @triton.jit
@@ -92,6 +101,7 @@ def update_chunk(
     chunk,
     group,
     lr,
+    momentum,
     t,
     grad_scale,
     PARAM: tl.constexpr,
@@ -104,13 +114,13 @@ def update_chunk(
     """Update elements ``[chunk * BLOCK, (chunk + 1) * BLOCK)`` of one tensor."""
     OPMATH: tl.constexpr = tl.float64 if PARAM.primitive_bitwidth == 64 else tl.float32
     weight_decay = load_double(group + WEIGHT_DECAY)
-    momentum = load_double(group + MOMENTUM)
     dampening = load_double(group + DAMPENING)
     has_momentum = momentum != 0.0
 
     first_step = False
-    if has_momentum & (dampening != 0.0):
-        mark_ptr = tl.load(tensor + MARK_AT).to(tl.pointer_type(tl.int64))
+    mark_at = tl.load(tensor + MARK_AT)
+    if has_momentum & (mark_at != 0):
+        mark_ptr = mark_at.to(tl.pointer_type(tl.int64))
         mark = tl.load(mark_ptr)
         first_step = (mark == FIRST_STEP_NEVER) | (mark == t)
         if first_step & (chunk == 0):
@@ -226,6 +236,7 @@ def sgd_step(
     t = tl.load(t_ptr)
     lr_group = tl.full((), -1, tl.int64)
     lr = tl.full((), 0.0, tl.float64)
+    momentum = tl.full((), 0.0, tl.float64)
     item = tl.program_id(0)
     while item < n_groups + n_chunks:
         word = tl.full((), 0, tl.int64)
@@ -235,7 +246,7 @@ def sgd_step(
             group = tl.load(tensors + (word >> 32) * TENSOR_WORDS + GROUP)
         if group != lr_group:
             lr_group = group
-            lr = rate(groups + group * GROUP_WORDS, schedules, t)
+            lr, momentum = rates_at(groups + group * GROUP_WORDS, schedules, t)
         if item < n_groups:
             tl.store(lr_ptr + group, lr)
         else:
@@ -248,6 +259,7 @@ def sgd_step(
                         word & 0xFFFFFFFF,
                         groups + group * GROUP_WORDS,
                         lr,
+                        momentum,
                         t,
                         grad_scale,
                         DTYPES[i][0],

@@ -16,7 +16,7 @@ UNIT = 16  # elements in which a row counts what allows wide accesses
 ALIGNMENT = 16  # bytes of the widest access
 NO_WORDS = torch.empty(0, dtype=torch.int64)
 
-ROW = struct.Struct("=dqqqqdddqq")
+ROW = struct.Struct("=dqqqqqqdddqq")
 SEGMENT_WORDS, SEGMENT_TABLE_OFFSET = 16, 6
 
 
@@ -26,17 +26,21 @@ def words_of(data: "bytes | array[int]") -> Tensor:
 
 
 def group_row(
-    lr: float | tuple[int, bool], schedule_at: tuple[int, int], options: Sequence[float]
+    lr: float | tuple[int, bool],
+    lr_schedule_at: tuple[int, int],
+    momentum_schedule_at: tuple[int, int],
+    options: Sequence[float],
 ) -> bytes:
     """Return the row of one group.
 
     Args:
         lr: The base rate, or a tensor's address and whether it is float64.
-        schedule_at: Offset and number of its segments, see `schedule_words`.
+        lr_schedule_at: Offset and number of its schedule's segments, see `schedule_words`.
+        momentum_schedule_at: Those of its momentum's schedule.
         options: Weight decay, momentum, dampening, nesterov, maximize.
     """
     rate, at, is_double = (0.0, *lr) if isinstance(lr, tuple) else (lr, 0, False)
-    return ROW.pack(rate, at, is_double, *schedule_at, *options)
+    return ROW.pack(rate, at, is_double, *lr_schedule_at, *momentum_schedule_at, *options)
 
 
 def tensor_words(
@@ -70,9 +74,9 @@ def chunk_words(sizes: Sequence[int], block: int) -> tuple[Tensor, int]:
 
 
 def schedule_words(
-    schedules: Sequence[Schedule], schedule_of: Sequence[int]
+    schedules: Sequence[Schedule],
 ) -> tuple[Tensor, list[tuple[int, int]]]:
-    """Return all segments followed by all tables, and each group's offset and number of segments.
+    """Return all segments followed by all tables, and each schedule's offset and number of them.
 
     A segment's table offset, which `Schedule.pack` counts from its schedule's first value, is
     counted from the first word here.
@@ -90,7 +94,7 @@ def schedule_words(
         words += segments
         values += table
     words.frombytes(array("d", values).tobytes())
-    return words_of(words), [places[i] if i >= 0 else (0, 0) for i in schedule_of]
+    return words_of(words), places
 
 
 class DeviceTable:

@@ -132,16 +132,22 @@ def _lambda(leaf: Any, lr: float, group: dict[str, Any]) -> Law | None:
 
 
 def _cyclic(leaf: Any, lr: float, group: dict[str, Any]) -> Law | None:
+    wave = cyclic(leaf, leaf.base_lrs[0], leaf.max_lrs[0])
+    return None if wave is None else (wave, None)
+
+
+def cyclic(leaf: Any, low: float, high: float) -> Segment | None:
+    """Return a CyclicLR's triangles from ``low`` towards ``high``; None where no formula does."""
     period, up = leaf.total_size, leaf.total_size * leaf.step_ratio
     if leaf._scale_fn_custom is not None or period != int(period) or leaf.last_epoch < 0:
         return None
     gamma = leaf.gamma if leaf.mode == "exp_range" else 1.0
     if gamma <= 0.0:
         return None
-    low, high, size = leaf.base_lrs[0], leaf.max_lrs[0], int(period)
+    size = int(period)
     heights = [n / up if n <= up else (size - n) / (size - up) for n in range(size)]
     gain = math.log(0.5) if leaf.mode == "triangular2" else size * math.log(gamma)
-    wave = Segment(
+    return Segment(
         Kind.TABLE,
         origin=-leaf.last_epoch,
         period=size,
@@ -149,7 +155,6 @@ def _cyclic(leaf: Any, lr: float, group: dict[str, Any]) -> Law | None:
         log_cycle_gain=gain,
         values=tuple(low + (high - low) * h * gamma**n for n, h in enumerate(heights)),
     )
-    return wave, None
 
 
 def _one_cycle(leaf: Any, lr: float, group: dict[str, Any]) -> Law | None:

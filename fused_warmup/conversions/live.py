@@ -6,12 +6,14 @@ from typing import Any
 import torch
 
 from ..optimizer import SGD
+from ..options import SCHEDULES
 from ..schedules.checks import whole
 from ..schedules.schedule import Schedule
 from ..schedules.segment import Segment
 from . import laws
 from .sandbox import RATES, Sandbox, check_convertible, clock, leaves
 from .torch import from_torch, trace
+from .torch_momentum import cyclers, highest_momentum, momentum_from_torch
 
 OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
 SCHEDULERS_OWN = {*RATES, "max_momentum", "base_momentum"}
@@ -28,8 +30,9 @@ def convert(
     """Replace a torch.optim.SGD and its scheduler by a fused optimizer that continues their run.
 
     Call it between two steps, at the start or in mid-training, after the scheduler's step. The
-    next rates are those that the scheduler would have set, from its state as it is; the momentum
-    is copied. Neither of the old two is needed from here on, and neither should be stepped.
+    next rates are those that the scheduler would have set, from its state as it is, and so are the
+    momenta of OneCycleLR and CyclicLR; the momentum buffers are copied. Neither of the old two is
+    needed from here on, and neither should be stepped.
 
     A ReduceLROnPlateau follows a metric: it is kept, and moved to the new optimizer, whose
     ``group["lr"]`` it then changes. Go on stepping it.
@@ -48,7 +51,7 @@ def convert(
 
     Raises:
         TypeError: The optimizer is no torch.optim.SGD; the scheduler is none of torch's.
-        ValueError: The scheduler drives another optimizer, cycles the momentum, or needs ``steps``.
+        ValueError: The scheduler drives another optimizer, or needs ``steps``.
 
     Example:
         >>> import torch
@@ -73,21 +76,25 @@ def convert(
         )
     per_epoch = whole("steps_per_epoch", steps_per_epoch, 1)
     plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-    schedules: list[Schedule | None] = [None] * len(optimizer.param_groups)
+    groups = [
+        {k: v for k, v in group.items() if k == "lr" or k not in SCHEDULERS_OWN}
+        for group in optimizer.param_groups
+    ]
     done = 0
     if scheduler is not None and not plateau:
         _check(optimizer, scheduler)
         done = clock(scheduler)
-        schedules = [_schedule(scheduler, i, done, steps) for i in range(len(schedules))]
-    groups = []
-    for group, schedule in zip(optimizer.param_groups, schedules, strict=True):
-        kept = {k: v for k, v in group.items() if k not in SCHEDULERS_OWN}
-        if schedule is None:
-            kept["lr"] = group["lr"]
-        else:
-            kept["lr"] = _base(group)
-            kept["schedule"] = schedule if per_epoch == 1 else schedule.stretched(per_epoch)
-        groups.append(kept)
+        for i, group in enumerate(groups):
+            group["lr"] = _base(optimizer.param_groups[i])
+            group["schedule"] = _schedule(scheduler, i, done, steps)
+            if cyclers(scheduler):
+                group["momentum"] = highest_momentum(scheduler, i)
+            if cyclers(scheduler) and group["momentum"] > 0:
+                group["momentum_schedule"] = momentum_from_torch(scheduler, steps=steps, group=i)
+            if per_epoch != 1:
+                for name in SCHEDULES:
+                    if group.get(name) is not None:
+                        group[name] = group[name].stretched(per_epoch)
     defaults = {name: optimizer.defaults[name] for name in OPTIONS}
     fused = SGD(groups, lr=optimizer.defaults["lr"], **{**defaults, **options})
     state = {"state": optimizer.state_dict()["state"]}
@@ -105,11 +112,6 @@ def _check(optimizer: torch.optim.SGD, scheduler: Any) -> None:
             raise ValueError(
                 f"the {type(leaf).__name__} drives another optimizer: pass the optimizer that it "
                 "was built over"
-            )
-        if getattr(leaf, "cycle_momentum", False):
-            raise ValueError(
-                f"the {type(leaf).__name__} cycles the momentum, which no schedule here does: "
-                "build it with cycle_momentum=False, or keep it over the fused optimizer as it is"
             )
 
 

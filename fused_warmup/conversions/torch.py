@@ -28,7 +28,7 @@ def from_torch(
     CosineAnnealingLR rises again after T_max, a SequentialLR inside another one starts a step
     early, OneCycleLR has one more rate after its last (then torch raises an error, and here the
     lowest rate stays). Whatever has a closed form becomes one; lambdas become a table of ``steps``
-    values. The momentum that OneCycleLR and CyclicLR cycle is not converted here.
+    values. The momentum that OneCycleLR and CyclicLR cycle is `momentum_from_torch`'s.
 
     Args:
         scheduler: The scheduler, over any optimizer.

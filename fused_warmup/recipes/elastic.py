@@ -32,7 +32,8 @@ def change_batch(optimizer: SGD, previous: LargeMinibatch, recipe: LargeMinibatc
         The step count from which training goes on.
 
     Raises:
-        ValueError: A group follows another schedule, whose steps this cannot translate.
+        ValueError: A group follows another schedule, or its momentum one, whose steps this cannot
+            translate.
 
     Source:
         Linear scaling and momentum: Goyal et al. 2017 (arXiv:1706.02677), sections 2.1 and 3. Its
@@ -53,6 +54,12 @@ def change_batch(optimizer: SGD, previous: LargeMinibatch, recipe: LargeMinibatc
         [0.25, 0.15]
     """
     for i, group in enumerate(optimizer.param_groups):
+        if group["momentum_schedule"] is not None:
+            raise ValueError(
+                f"group {i} has a momentum_schedule, whose steps this cannot translate: set "
+                "group['lr'], group['schedule'], group['momentum_schedule'] and steps_applied "
+                "yourself"
+            )
         own = group["schedule"]
         if own is not None and Schedule.from_dict(own) != previous.schedule:
             raise ValueError(

@@ -17,6 +17,7 @@ Example:
 from .cycles import cosine_restarts, cyclic
 from .decay import constant, cosine, exponential, inverse_sqrt, linear, polynomial
 from .joins import join_schedules
+from .momentum import cyclic_momentum, one_cycle_momentum
 from .policies import one_cycle, warmup_stable_decay
 from .schedule import Schedule
 from .segment import Kind, PastEnd, Segment
@@ -35,6 +36,7 @@ __all__ = [
     "cosine_restarts",
     "cosine_warmup",
     "cyclic",
+    "cyclic_momentum",
     "exponential",
     "exponential_warmup",
     "from_callable",
@@ -44,6 +46,7 @@ __all__ = [
     "linear_warmup",
     "multi_step",
     "one_cycle",
+    "one_cycle_momentum",
     "polynomial",
     "step",
     "table",

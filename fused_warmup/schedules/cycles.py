@@ -108,7 +108,8 @@ def cyclic(
     ``low + (1 - low) * triangle(t) * amplitude``, where the amplitude is 1 (``"triangular"``),
     ``0.5 ** cycle`` (``"triangular2"``) or ``gamma ** t`` (``"exp_range"``); the first three
     values with ``steps_up=4`` are 0, 0.25, 0.5. The base learning rate is the highest, max_lr in
-    torch. Held as a table of one cycle, 8 bytes a step. Endless; ``.lasting(steps)`` ends it.
+    torch. Held as a table of one cycle, 8 bytes a step. Endless; ``.lasting(steps)`` ends it. The
+    momentum that torch's CyclicLR cycles the other way is `cyclic_momentum`.
 
     Args:
         steps_up: Steps from ``low`` to the peak.
@@ -134,18 +135,34 @@ def cyclic(
         >>> cyclic(1, 2, mode="triangular2")(range(6))
         [0.0, 1.0, 0.5, 0.0, 0.5, 0.25]
     """
+    up, down = cycle_lengths(steps_up, steps_down, epochs_up, epochs_down, steps_per_epoch)
+    return triangles(finite("low", low, 0.0, 1.0), 1.0, up, down, mode, gamma)
+
+
+def cycle_lengths(
+    steps_up: int | None,
+    steps_down: int | None,
+    epochs_up: float | None,
+    epochs_down: float | None,
+    steps_per_epoch: int | None,
+) -> tuple[int, int]:
+    """Return the steps of a rise and of a fall, which is as long if nothing is said of it."""
+    up = steps_of(steps_up, epochs_up, steps_per_epoch, name="steps_up", in_epochs="epochs_up")
+    if steps_down is None and epochs_down is None:
+        return up, up
+    down = steps_of(
+        steps_down, epochs_down, steps_per_epoch, name="steps_down", in_epochs="epochs_down"
+    )
+    return up, down
+
+
+def triangles(valley: float, peak: float, up: int, down: int, mode: str, gamma: float) -> Schedule:
+    """Return `cyclic`'s curve between any two heights; the valley's stays, the peak's decays."""
     if mode not in ("triangular", "triangular2", "exp_range"):
         raise ValueError(
             f"mode must be 'triangular', 'triangular2' or 'exp_range', got {mode!r}: use one of "
             "these"
         )
-    up = steps_of(steps_up, epochs_up, steps_per_epoch, name="steps_up", in_epochs="epochs_up")
-    down = up
-    if steps_down is not None or epochs_down is not None:
-        down = steps_of(
-            steps_down, epochs_down, steps_per_epoch, name="steps_down", in_epochs="epochs_down"
-        )
-    low = finite("low", low, 0.0, 1.0)
     gamma = finite("gamma", gamma, 0.0, 1.0, exclusive=True)
     if gamma != 1.0 and mode != "exp_range":
         raise ValueError(
@@ -159,9 +176,11 @@ def cyclic(
             Segment(
                 Kind.TABLE,
                 period=period,
-                b=low,
+                b=valley,
                 log_cycle_gain=gain,
-                values=tuple(low + (1 - low) * h * gamma**n for n, h in enumerate(heights)),
+                values=tuple(
+                    valley + (peak - valley) * h * gamma**n for n, h in enumerate(heights)
+                ),
             ),
         )
     )

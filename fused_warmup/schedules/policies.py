@@ -1,6 +1,7 @@
 """Whole policies: a rise, what follows and an end, from one call."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -28,7 +29,7 @@ def one_cycle(
     The peak may lie between two steps. The base learning rate is the highest, max_lr in torch.
     The first three values with ``steps=10, anneal_strategy="linear"`` are 0.04, 0.52, 1.
 
-    Only the learning rate: torch's OneCycleLR also cycles the momentum (cycle_momentum).
+    torch's OneCycleLR also cycles the momentum (cycle_momentum): that is `one_cycle_momentum`.
 
     Args:
         steps: Length in steps, at least 2.
@@ -52,6 +53,17 @@ def one_cycle(
         [0.04, 0.52, 1.0, 0.0]
     """
     length = steps_of(steps, epochs, steps_per_epoch, minimum=2)
+    first = 1.0 / finite("div_factor", div_factor, 0.0, exclusive=True)
+    last = first / finite("final_div_factor", final_div_factor, 0.0, exclusive=True)
+    heights = [first, 1.0, first, last] if three_phase else [first, 1.0, last]
+    return cycle_through(heights, length, pct_start, anneal_strategy)
+
+
+def cycle_through(
+    heights: Sequence[float], length: int, pct_start: float, anneal_strategy: str
+) -> Schedule:
+    """Return the curve that has these heights where the phases of `one_cycle` begin and end."""
+    three_phase = len(heights) == 4
     rise = finite("pct_start", pct_start, 0.0, 0.5 if three_phase else 1.0) * length - 1.0
     kinds = {"cos": Kind.COS, "linear": Kind.POLY}
     if anneal_strategy not in kinds:
@@ -59,20 +71,22 @@ def one_cycle(
             f"anneal_strategy must be one of {list(kinds)}, got {anneal_strategy!r}: use one of "
             "these"
         )
-    first = 1.0 / finite("div_factor", div_factor, 0.0, exclusive=True)
-    last = first / finite("final_div_factor", final_div_factor, 0.0, exclusive=True)
-    phases = [(rise, first, 1.0), (length - 1.0, 1.0, last)]
-    if three_phase:
-        fall = 2.0 * pct_start * length - 2.0
-        phases = [(rise, first, 1.0), (fall, 1.0, first), (length - 1.0, first, last)]
+    ends = [rise, *[2.0 * pct_start * length - 2.0] * three_phase, length - 1.0]
+    return Schedule(curve_through(heights, ends, kinds[anneal_strategy]), length)
+
+
+def curve_through(
+    heights: Sequence[float], ends: Sequence[float], kind: Kind
+) -> tuple[Segment, ...]:
+    """Return what starts at the first height and has reached the next ones at ``ends``."""
     segments: list[Segment] = []
     begin, start = 0.0, 0
-    for end, a, b in phases:
+    for end, a, b in zip(ends, heights[:-1], heights[1:], strict=True):
         # A phase that no whole step falls into leaves no segment, but the next begins at its end.
         if end > begin and end >= start:
             segments.append(
                 Segment(
-                    kinds[anneal_strategy],
+                    kind,
                     start=start,
                     origin=start,
                     shift=start - begin,
@@ -83,7 +97,7 @@ def one_cycle(
             )
             start = math.floor(end) + 1
         begin = end
-    return Schedule(tuple(segments), length)
+    return tuple(segments)
 
 
 def warmup_stable_decay(

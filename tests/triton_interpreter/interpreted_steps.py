@@ -11,7 +11,7 @@ import fused_warmup
 from fused_warmup import SGD
 from fused_warmup.backend import triton as backend
 from fused_warmup.backend.triton_tables import DeviceTable
-from fused_warmup.schedules import cosine, linear_warmup
+from fused_warmup.schedules import cosine, linear_warmup, table
 
 
 def test_a_late_parameters_first_step_is_its_own():
@@ -28,6 +28,22 @@ def test_a_late_parameters_first_step_is_its_own():
     assert [int(pair.ours.state[p]["first_step"]) for p in pair.params(pair.ours)] == [0, 2]
 
 
+def test_a_schedule_of_the_momentum():
+    """A step at which it is 0 leaves the buffer alone, and a first one is not the first yet."""
+
+    def groups():
+        own = [parameters((BLOCK + 3, 5)) for _ in range(3)]
+        options = ({}, {"momentum_schedule": None}, {"dampening": 0.0, "schedule": cosine(9)})
+        return [{"params": p, **option} for p, option in zip(own, options, strict=True)]
+
+    momentum = table((0.0, 0.5, 1.0, 0.0, 0.25))
+    options = {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "momentum_schedule": momentum}
+    pair = Pair(groups, **options)
+    pair.step(5)
+    marks = [int(pair.ours.state[g["params"][0]]["first_step"]) for g in pair.ours.param_groups[:2]]
+    assert marks == [1, 0]
+
+
 def test_a_step_of_empty_tensors_is_a_step():
     opt = SGD(parameters((0, 0)), lr=0.1, momentum=0.9, schedule=linear_warmup(4), backend="triton")
     opt.step()
@@ -38,7 +54,7 @@ def test_a_step_of_empty_tensors_is_a_step():
 def test_a_device_without_gradients_keeps_the_count():
     t, lr = torch.tensor(5), torch.zeros(1, dtype=torch.float64)
     group = dict(zip(backend.OPTIONS, (0.0, 0.0, 0.0, False, False), strict=True), lr=0.5)
-    plan = backend.TritonPlan([torch.ones(3)], [None], [None], [0], [], [-1], t, lr)
+    plan = backend.TritonPlan([torch.ones(3)], [None], [None], [0], [], [-1], [-1], t, lr)
     assert plan.prepare([group], [None], None, None, True)
     plan.launch(True)
     assert (plan.active, int(t), lr.tolist()) == ([], 6, [0.5])

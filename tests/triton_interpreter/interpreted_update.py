@@ -104,7 +104,7 @@ def test_gradients_stay_scaled_unless_they_are_to_be_written():
     lr = torch.zeros(1, dtype=torch.float64)
     group = dict(zip(backend.OPTIONS, (0.0, 0.9, 0.0, False, False), strict=True), lr=0.5)
     kept, expected = grad.clone(), p - 0.5 * (grad / 4)
-    plan = backend.TritonPlan([p], [buffer], [None], [0], [], [-1], t, lr)
+    plan = backend.TritonPlan([p], [buffer], [None], [0], [], [-1], [-1], t, lr)
     assert plan.prepare([group], [grad], torch.tensor(4.0), None, False)
     plan.launch(False)
     assert torch.equal(grad, kept)

@@ -1,0 +1,101 @@
+"""The momentum that torch's OneCycleLR and CyclicLR cycle, as a schedule."""
+
+from typing import Any
+
+from torch.optim import lr_scheduler
+
+from ..schedules.checks import finite, whole
+from ..schedules.policies import curve_through
+from ..schedules.schedule import Schedule
+from ..schedules.segment import Kind
+from ..schedules.tables import table
+from . import laws
+from .sandbox import Sandbox, check_convertible, leaves, optimizer_of
+
+
+def cyclers(scheduler: Any) -> list[Any]:
+    """Return the schedulers that move the momentum."""
+    return [leaf for leaf in leaves(scheduler) if getattr(leaf, "cycle_momentum", False)]
+
+
+def highest_momentum(scheduler: Any, group: int) -> float:
+    """Return the highest momentum that a scheduler gives a group: the base of its factors."""
+    own = optimizer_of(scheduler).param_groups[group]
+    return max(
+        float(leaf.max_momentums[group] if hasattr(leaf, "max_momentums") else own["max_momentum"])
+        for leaf in cyclers(scheduler)
+    )
+
+
+def momentum_from_torch(
+    scheduler: Any, *, steps: int | None = None, group: int = 0, momentum: float | None = None
+) -> Schedule | None:
+    """Convert the cycle of the momentum of torch's OneCycleLR or CyclicLR.
+
+    ``momentum * schedule(t)`` is the momentum that the scheduler sets after ``t`` of its steps,
+    counted from its construction: what `SGD` takes as ``momentum_schedule``, beside `from_torch`'s
+    ``schedule``. `convert` does both. Past the end of a OneCycleLR its last momentum stays.
+
+    Args:
+        scheduler: The scheduler, SequentialLR and ChainedScheduler included.
+        steps: Length in steps of the scheduler. Needed where one of the two is part of another
+            scheduler or has a ``scale_fn`` of its own, and is then sampled.
+        group: Index of the parameter group.
+        momentum: The momentum that the optimizer will be given; None: the highest of the cycle,
+            ``max_momentum``.
+
+    Returns:
+        The schedule; None if the scheduler leaves the momentum alone.
+
+    Raises:
+        TypeError: No scheduler of torch's, or one that is driven by a metric.
+        ValueError: ``steps`` is needed; the base momentum is 0.
+
+    Example:
+        >>> import torch
+        >>> opt = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
+        >>> scheduler = torch.optim.lr_scheduler.CyclicLR(opt, 0.1, 0.4, step_size_up=2)
+        >>> factors = momentum_from_torch(scheduler)
+        >>> [round(0.9 * factor, 3) for factor in factors(range(5))]
+        [0.9, 0.85, 0.8, 0.85, 0.9]
+    """
+    check_convertible(scheduler)
+    length = None if steps is None else whole("steps", steps, 1)
+    if not cyclers(scheduler):
+        return None
+    base = highest_momentum(scheduler, group) if momentum is None else finite("momentum", momentum)
+    if base <= 0.0:
+        raise ValueError(
+            f"the base momentum of group {group} is {base}, a factor needs one above 0: pass "
+            "momentum=, the momentum that the optimizer will be given, or cycle_momentum=False"
+        )
+    box = Sandbox(scheduler, group, laws.is_known, live=False)
+    return (_closed_form(box) or _sampled(box, length)).scaled(1.0 / base)
+
+
+def _closed_form(box: Sandbox) -> Schedule | None:
+    leaf, group = box.scheduler, box.group
+    if getattr(type(leaf), "get_lr", None) is lr_scheduler.OneCycleLR.get_lr:
+        phases = leaf._schedule_phases
+        names = [phases[0]["start_momentum"], *(phase["end_momentum"] for phase in phases)]
+        kind = Kind.COS if leaf._anneal_func_type == "cos" else Kind.POLY
+        ends = [phase["end_step"] for phase in phases]
+        return Schedule(curve_through([group[name] for name in names], ends, kind))
+    if getattr(type(leaf), "get_lr", None) is lr_scheduler.CyclicLR.get_lr:
+        wave = laws.cyclic(leaf, leaf.max_momentums[0], leaf.base_momentums[0])
+        return None if wave is None else Schedule((wave,))
+    return None
+
+
+def _sampled(box: Sandbox, steps: int | None) -> Schedule:
+    if steps is None:
+        raise ValueError(
+            "a momentum that is cycled by a scheduler inside another one, or by a scale_fn, has no "
+            "closed form that is known here: pass steps=, the length of the training, to sample it"
+        )
+    values: list[float] = []
+    while len(values) < steps:
+        if values:
+            box.step()
+        values.append(float(box.group["momentum"]))
+    return table(values)
