@@ -128,8 +128,9 @@ mutants: venv ## Break the kernels one line at a time: each break must fail a te
 	$(BIN)/python tests/mutants.py
 
 .PHONY: docs
-docs: venv ## Write the reference of the API to build/docs.
-	$(BIN)/pdoc --docformat google --output-directory build/docs fused_warmup
+docs: venv ## Write the documentation to build/docs; a warning is an error.
+	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/docs
+	@echo "Open build/docs/index.html"
 
 .PHONY: wheel
 wheel: venv ## Build the sdist and, from it, the wheel into dist, isolated as pip does.

@@ -17,7 +17,12 @@ from typing import Any
 from .results import ROOT, Row
 
 WORK = ROOT / "build" / "gpu"
-GPU_TESTS = ("tests/test_gpu_cuda.py", "tests/test_gpu_triton.py", "tests/test_gpu_graphs.py")
+GPU_TESTS = (
+    "tests/test_gpu_cuda.py",
+    "tests/test_gpu_triton.py",
+    "tests/test_gpu_graphs.py",
+    "tests/test_gpu_docs.py",
+)
 # What the sanitizers, which slow kernels down, watch: every way in which the kernel reaches memory.
 SANITIZED = (
     "not steady and (groups or strides or skipped or written_back or move or current_stream "

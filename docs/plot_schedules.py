@@ -1,8 +1,12 @@
-"""Draws docs/schedules.png: the shapes that the builders of fused_warmup.schedules make.
+"""The shapes that the builders of fused_warmup.schedules make, as pictures.
 
-python docs/plot_schedules.py
+`python docs/plot_schedules.py` draws docs/schedules.png. The gallery of the documentation, which is
+made anew by each `make docs`, draws a curve for each of its expressions.
 """
 
+import html
+import io
+import re
 from pathlib import Path
 
 import matplotlib
@@ -10,7 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from fused_warmup import large_minibatch
+from fused_warmup import get_schedule, large_minibatch, schedules
 from fused_warmup.schedules import (
     Schedule,
     constant,
@@ -31,6 +35,7 @@ from fused_warmup.schedules import (
 )
 
 STEPS = 1000
+INK = "#010203"  # stands for the page's text colour until the picture is in the page
 FAMILIES: dict[str, dict[str, Schedule]] = {
     "warm-ups": {
         "constant_warmup(300, factor=0.1)": constant_warmup(300, factor=0.1).then(constant()),
@@ -56,6 +61,46 @@ FAMILIES: dict[str, dict[str, Schedule]] = {
         "ImageNet in 90 epochs at 32 x 0.1": large_minibatch(8192, dataset_size=1_281_167).schedule,
     },
 }
+
+
+def schedule_of(expression: str) -> Schedule:
+    """The schedule that an expression of the gallery makes; it may use every builder."""
+    known = {name: getattr(schedules, name) for name in schedules.__all__}
+    others = {"get_schedule": get_schedule, "large_minibatch": large_minibatch}
+    found = eval(expression, {**known, **others})
+    if not isinstance(found, Schedule):
+        kind = type(found).__name__
+        raise TypeError(f"{expression!r} makes a {kind}, the gallery draws Schedules")
+    return found
+
+
+def inline_svg(schedule: Schedule, steps: int, title: str) -> str:
+    """A curve for an HTML page, in the page's own text colour; css may style ``.curve``."""
+    # The salt makes ids of one picture differ from those of the others on the page.
+    style = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9}
+    with plt.rc_context(style):
+        figure, axis = plt.subplots(figsize=(6.4, 1.9), layout="constrained")
+        (curve,) = axis.plot(range(steps), schedule(range(steps)), linewidth=1.8)
+        curve.set_gid("curve")
+        axis.set(xlabel="step", ylabel="factor on lr", ylim=(-0.04, None), xlim=(0, steps))
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+        for text in (axis.xaxis.label, axis.yaxis.label):
+            text.set_color(INK)
+        axis.tick_params(colors=INK)
+        axis.spines[:].set_color(INK)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+        plt.close(figure)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    svg = svg.replace('id="curve"', 'class="curve"')
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg) width="[^"]*" height="[^"]*"', r"\1", svg)
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+    return svg.replace(
+        "<svg", f'<svg class="schedule" role="img" aria-label="{html.escape(title)}"', 1
+    )
 
 
 def main() -> None:

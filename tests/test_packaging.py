@@ -103,9 +103,10 @@ def test_wheel_extension_links_no_torch_and_no_cuda_library(
 
 def test_sdist_holds_all_that_builds_and_tests(sdist: set[str]) -> None:
     tests = {f"tests/{path.name}" for path in (ROOT / "tests").glob("*.py")}
+    docs = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.*")}
     native = {f"csrc/{path.name}" for path in (ROOT / "csrc").iterdir()}
     build = {"setup.py", "pyproject.toml", "MANIFEST.in", "Makefile", "LICENSE", "CHANGELOG.md"}
-    assert sdist >= package_files("*.py", "*.pyi", "py.typed") | tests | native | build
+    assert sdist >= package_files("*.py", "*.pyi", "py.typed") | tests | docs | native | build
 
 
 def test_sdist_holds_nothing_that_was_built(sdist: set[str]) -> None:

@@ -40,8 +40,8 @@ def split_weight_decay(
         named: Give (name, parameter) pairs in the groups, as ``named_parameters()`` does.
 
     Returns:
-        Two groups for an optimizer, ``[{"params": [...], "weight_decay": weight_decay},
-        {"params": [...], "weight_decay": 0.0}]``; either may be empty.
+        Two groups for an optimizer, dicts of ``params`` and ``weight_decay``, the first with weight
+        decay and the second without (0.0); either may be empty.
 
     Raises:
         TypeError: Something other than pairs of name and tensor.
