@@ -1,5 +1,6 @@
 """Schedules: calling, joining, scaling, storing; the builders have test_schedule_builders.py."""
 
+import copy
 import io
 import json
 import math
@@ -185,15 +186,15 @@ def test_storing_is_exact(schedule):
     stored = io.BytesIO()
     torch.save(plain, stored)
     stored.seek(0)
-    for copy in (
+    for same in (
         Schedule.from_dict(plain),
         Schedule.from_dict(json.loads(json.dumps(plain))),
         Schedule.from_dict(torch.load(stored, weights_only=True)),
         pickle.loads(pickle.dumps(schedule)),
     ):
-        assert copy == schedule
-        assert hash(copy) == hash(schedule)
-        assert copy.pack() == schedule.pack()
+        assert same == schedule
+        assert hash(same) == hash(schedule)
+        assert same.pack() == schedule.pack()
     assert Schedule.from_dict(schedule) is schedule
 
 
@@ -215,6 +216,53 @@ def test_schedules_are_values():
     assert len({linear(3), linear(3), cosine(3)}) == 2
     with pytest.raises(FrozenInstanceError):
         linear(3).steps = 4
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_copies_are_equal(protocol):
+    schedule = linear_warmup(3).then(table([1.0, 0.5]))
+    for same in (
+        pickle.loads(pickle.dumps(schedule, protocol)),
+        copy.copy(schedule),
+        copy.deepcopy(schedule),
+    ):
+        assert same == schedule
+        assert hash(same) == hash(schedule)
+        assert same(range(6)) == schedule(range(6))
+
+
+def lambda_lr(schedule):
+    opt = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(opt, schedule)
+    opt.step()
+    return scheduler
+
+
+def test_a_lambda_lr_of_a_schedule_is_saved_and_loaded():
+    schedule, stored = linear_warmup(3).then(table([1.0, 0.5])), io.BytesIO()
+    scheduler = lambda_lr(schedule)
+    scheduler.step()
+    torch.save(scheduler.state_dict(), stored)
+    stored.seek(0)
+    state = torch.load(stored, weights_only=True)
+    assert Schedule.from_dict(state["lr_lambdas"][0]) == schedule
+    resumed = lambda_lr(schedule)
+    resumed.load_state_dict(state)
+    for _ in range(5):
+        scheduler.step()
+        resumed.step()
+        assert resumed.get_last_lr() == scheduler.get_last_lr()
+    assert resumed.last_epoch == 6
+    assert schedule == linear_warmup(3).then(table([1.0, 0.5]))
+
+
+def test_a_lambda_lr_never_goes_on_with_another_schedule_unasked():
+    state, other = lambda_lr(linear_warmup(3)).state_dict(), lambda_lr(linear_warmup(4))
+    with pytest.raises(ValueError, match=r"'length': 3.*'length': 4.*to None"):
+        other.load_state_dict(state)
+    state["lr_lambdas"] = [None]
+    other.load_state_dict(state)
+    assert other.lr_lambdas == [linear_warmup(4)]
 
 
 def test_repr_is_short():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, SupportsIndex, overload
 
+from .attributes import HasAttributes
 from .checks import INT64_MAX, finite, whole
 from .segment import Kind, PastEnd, Segment
 from .stretch import stretched_segment
@@ -15,7 +16,7 @@ Clock = Literal["own", "global"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Schedule:
+class Schedule(HasAttributes):
     """A factor for every step ``t = 0, 1, 2, ...``; the learning rate is ``base * schedule(t)``.
 
     Immutable, hashable, comparable and picklable. The functions of `fused_warmup.schedules` build
