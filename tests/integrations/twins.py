@@ -26,10 +26,10 @@ def data(n: int = 64) -> list[tuple[Tensor, Tensor]]:
     return [(x, (x[:3] - x[3:]).argmax()) for x in inputs]
 
 
-def build(net: nn.Module, fused: bool) -> tuple[torch.optim.Optimizer, Any]:
-    """An optimizer and its scheduler."""
+def build(net: nn.Module, fused: bool, **own: Any) -> tuple[torch.optim.Optimizer, Any]:
+    """An optimizer and its scheduler; ``own``: options that only ours has."""
     if fused:
-        opt = fused_warmup.SGD(net.parameters(), schedule=SCHEDULE, **OPTIONS)
+        opt = fused_warmup.SGD(net.parameters(), schedule=SCHEDULE, **OPTIONS, **own)
         return opt, opt.scheduler()
     theirs = torch.optim.SGD(net.parameters(), foreach=False, **OPTIONS)
     return theirs, LambdaLR(theirs, lambda t: SCHEDULE(t))
