@@ -81,7 +81,7 @@ test: venv ## Run the tests and the examples in the docstrings.
 	$(BIN)/python -m pytest --doctest-modules fused_warmup
 
 .PHONY: test-integrations
-test-integrations: venv $(INTEGRATED) ## Run the tests beside Lightning, Hugging Face and timm.
+test-integrations: venv $(INTEGRATED) ## Run the tests beside Lightning, Hugging Face, timm and optax.
 	$(BIN)/python -m pytest -W default tests/integrations
 
 .PHONY: lint
