@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from before_after import check_pair
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import Trainer, TrainingArguments
@@ -50,3 +51,8 @@ def test_resumes(tmp_path: Path) -> None:
     assert torch.equal(weights(resumed), weights(whole))
     assert again == rates
     assert trainer.optimizer.optimizer.steps_applied == 14  # inside Accelerate's
+
+
+def test_a_script_changes_three_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(check_pair("trainer")) == 20
