@@ -22,6 +22,7 @@ GPU_TESTS = (
     "tests/test_gpu_triton.py",
     "tests/test_gpu_graphs.py",
     "tests/test_gpu_docs.py",
+    "tests/test_gpu_rate_log.py",
 )
 # What the sanitizers, which slow kernels down, watch: every way in which the kernel reaches memory.
 SANITIZED = (

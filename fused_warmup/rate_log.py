@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .base import CountedOptimizer
 from .schedules.checks import whole
+from .state import home
 
 
 class LoggedStep(NamedTuple):
@@ -15,7 +16,7 @@ class LoggedStep(NamedTuple):
     Attributes:
         call: Which call it was, counted from 0 by the log.
         t: The schedule's step: updates applied before this one.
-        skipped: Whether AMP skipped it, so that nothing was applied.
+        skipped: Whether nothing was applied: AMP skipped the step, or there was no gradient.
         lr: The rate of each group, of the last applied step where this one was skipped.
     """
 
@@ -25,16 +26,30 @@ class LoggedStep(NamedTuple):
     lr: list[float]
 
 
+class Ring(NamedTuple):
+    """The last rows, on the device: (call, count before, count after) and the groups' rates."""
+
+    notes: Tensor
+    rates: Tensor
+
+
 class RateLog:
     """A ring on the device with the rates, the count and the skips of the last steps.
 
-    Noting a step copies two small tensors on the device, without a sync. `read` starts a copy to
-    the host and returns at once; its `Reading.steps` waits only if that copy is not done. Attach it
-    to eager steps: a captured graph would write one and the same row at each replay.
+    Noting a step takes six small operations on the device and no sync. Which row comes next is
+    counted there too, so that a step in a CUDA graph notes each of its replays; attach the log
+    before the steps that warm up a capture. `read` starts a copy to the host and returns at once;
+    its `Reading.steps` waits only if that copy is not done.
+
+    A step that the scaler does not even call, as under ``unscale=False``, leaves no row.
 
     Args:
-        optimizer: The optimizer; its steps are noted by a post-hook from now on.
+        optimizer: The optimizer; its steps are noted by hooks from now on.
         size: Steps that the ring holds.
+
+    Raises:
+        TypeError: ``size`` is no integer.
+        ValueError: ``size`` is below 1.
 
     Example:
         >>> import torch, fused_warmup
@@ -51,58 +66,108 @@ class RateLog:
 
     def __init__(self, optimizer: CountedOptimizer, size: int = 1024) -> None:
         self.size = whole("size", size, 1)
-        self.calls = 0
         self._optimizer = optimizer
-        lr, counter = optimizer.lr_tensor(), optimizer._counters.of(optimizer.lr_tensor().device)
-        # One row more than the ring: a step is a skip if its count is that of the row before.
-        self._counts = counter.repeat(self.size + 1)
-        self._rates = torch.zeros(self.size + 1, len(lr), dtype=torch.float64, device=lr.device)
-        self._hook = optimizer.register_step_post_hook(self._note)
+        self._rings: list[Ring] = []
+        self._next = torch.zeros(3, dtype=torch.int64, device="cpu")  # the notes of the next row
+        self._add_ring(optimizer.lr_tensor())
+        self._hooks = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+        ]
 
-    @torch.no_grad()
-    def _note(self, optimizer: Any, *_: Any) -> None:
-        self.calls += 1
-        row, lr = self.calls % (self.size + 1), optimizer.lr_tensor()
-        self._counts[row].copy_(optimizer._counters.of(lr.device), non_blocking=True)
-        self._rates[row].copy_(lr, non_blocking=True)
+    @property
+    def calls(self) -> int:
+        """Steps noted so far. Reading it synchronises."""
+        return int(self._next[0])
 
     def read(self) -> "Reading":
-        """Start copying the ring to the host; does not wait for the device."""
-        return Reading(self.calls, self.size, self._counts, self._rates)
+        """Start copying the ring to the host, on the current stream; waits for nothing."""
+        return Reading(self._rings, self.size)
 
     def close(self) -> None:
         """Note no more steps."""
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
+
+    def _add_ring(self, lr: Tensor) -> None:
+        """Begin a ring for these groups on this device. Graphs may still write to the older."""
+        if lr.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                f"a RateLog meets {len(lr)} groups on {lr.device} for the first time while a CUDA "
+                "graph is being captured, every replay would empty it: take one step before"
+            )
+        self._next = self._next.to(lr.device)
+        self._call, self._count_before, self._count_after = self._next.unbind()
+        self._row = torch.zeros(1, dtype=torch.int64, device=lr.device)
+        self._rings.append(
+            Ring(
+                torch.full((self.size, 3), -1, dtype=torch.int64, device=lr.device),
+                torch.zeros(self.size, len(lr), dtype=torch.float64, device=lr.device),
+            )
+        )
+
+    # Both hooks write at fixed addresses only, for graphs that replay what they did.
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    @torch.no_grad()
+    def _before(self, optimizer: Any, *_: Any) -> None:
+        counters, state = optimizer._counters.by_device, optimizer.state
+        first = next(iter(state), None)
+        if first is not None and state[first].get("step") is not counters.get(home(first)):
+            optimizer.steps_applied  # noqa: B018  # takes over a count that was put there
+        self._count(self._count_before)
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    @torch.no_grad()
+    def _after(self, optimizer: Any, *_: Any) -> None:
+        lr = optimizer.lr_tensor()
+        if (lr.device, len(lr)) != (self._next.device, self._rings[-1].rates.shape[1]):
+            self._add_ring(lr)
+        ring = self._rings[-1]
+        self._count(self._count_after)
+        torch.remainder(self._call.reshape(1), self.size, out=self._row)
+        ring.notes.index_copy_(0, self._row, self._next.reshape(1, 3))
+        ring.rates.index_copy_(0, self._row, lr.reshape(1, -1))
+        self._call.add_(1)
+
+    def _count(self, note: Tensor) -> None:
+        """Copy the count; every device has the same, so from another one only after a move."""
+        counters = self._optimizer._counters.by_device
+        for device in (note.device, *counters):
+            if device in counters:
+                note.copy_(counters[device], non_blocking=True)
+                return
 
 
 class Reading:
-    """What the ring held when it was read."""
+    """What the rings held when they were read."""
 
-    def __init__(self, calls: int, size: int, counts: Tensor, rates: Tensor) -> None:
-        self._calls, self._size = calls, size
-        pinned = counts.is_cuda
-        self._host = [
-            torch.empty(t.shape, dtype=t.dtype, device="cpu", pin_memory=pinned).copy_(
-                t, non_blocking=pinned
-            )
-            for t in (counts, rates)
-        ]
-        self._event: Any = torch.cuda.Event() if pinned else None  # type: ignore[no-untyped-call]
-        if self._event is not None:
-            self._event.record(torch.cuda.current_stream(counts.device))
+    def __init__(self, rings: list[Ring], size: int) -> None:
+        self._size = size
+        self._host = [Ring(_to_host(ring.notes), _to_host(ring.rates)) for ring in rings]
+        self._events: list[Any] = []
+        for device in {ring.notes.device for ring in rings if ring.notes.is_cuda}:
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(device))
+            self._events.append(event)
 
     def is_ready(self) -> bool:
         """Tell whether the copy is done, without waiting."""
-        return self._event is None or bool(self._event.query())
+        return all(event.query() for event in self._events)
 
     def steps(self) -> list[LoggedStep]:
         """Return the steps, oldest first; waits for the copy."""
-        if self._event is not None:
-            self._event.synchronize()
-        counts, rates = (each.tolist() for each in self._host)
-        found = []
-        for call in range(max(self._calls - self._size, 0), self._calls):
-            row, before = (call + 1) % (self._size + 1), call % (self._size + 1)
-            skipped = counts[row] == counts[before]
-            found.append(LoggedStep(call, counts[before], skipped, rates[row]))
-        return found
+        for event in self._events:
+            event.synchronize()
+        found = [
+            LoggedStep(call, before, before == after, lr)
+            for ring in self._host
+            for (call, before, after), lr in zip(*(each.tolist() for each in ring), strict=True)
+            if call >= 0
+        ]
+        return sorted(found)[-self._size :]
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    pinned = tensor.is_cuda
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=pinned)
+    return host.copy_(tensor, non_blocking=pinned)
