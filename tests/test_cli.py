@@ -1,11 +1,13 @@
 """The command line: info, plot, doctor."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import fused_warmup
 from fused_warmup.cli import doctor, main
 from fused_warmup.cli.expression import BUILDERS, parse_schedule
 from fused_warmup.cli.plot import draw
@@ -73,6 +75,7 @@ def test_plots_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_plots_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
     picture = tmp_path / "schedule.png"
     main(["plot", "step(2, 0.5)", "--steps", "9", "--steps-per-epoch", "2", "--png", str(picture)])
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -86,6 +89,17 @@ def test_plots_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     printed = capsys.readouterr().out
     assert "default, 20 steps, first 0.1" in printed
     assert "0., 20 steps, first 0.01" in printed
+
+
+def test_a_picture_without_matplotlib_is_an_error_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(SystemExit) as exit_info:
+        main(["plot", "cosine(9)", "--png", str(tmp_path / "schedule.png")])
+    printed = capsys.readouterr()
+    assert (exit_info.value.code, printed.out) == (2, "")
+    assert "needs matplotlib: pip install matplotlib, or leave --png out" in printed.err
 
 
 @pytest.mark.parametrize(
@@ -143,6 +157,27 @@ def test_doctor_distrusts_what_does_not(
         main(["doctor"])
     assert exit_info.value.code == 1
     assert "cpu        cpu   DO NOT TRUST" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("backend", "trusted"), [("cpu", False), ("reference", None)])
+def test_doctor_minds_a_missing_compiler_where_it_would_be_used(
+    backend: str, trusted: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_compiler(*_: object) -> list[torch.Tensor]:
+        raise RuntimeError("Failed to find C compiler. Please specify via CC")
+
+    monkeypatch.setattr(doctor, "_train", without_compiler)
+    verdict = doctor._check(backend, "cpu", [[] for _ in doctor._cases()])
+    assert verdict.trusted is trusted
+    assert "float32, none" in verdict.text
+    assert "Failed to find C compiler" in verdict.text
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(["--version"])
+    assert exit_info.value.code == 0
+    assert capsys.readouterr().out == f"fused-warmup {fused_warmup.__version__}\n"
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:

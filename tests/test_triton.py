@@ -34,3 +34,14 @@ def test_probe_says_how_to_get_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     obstacle, _, error = triton_probe.probe_triton()
     assert obstacle == "triton is not installed: pip install triton==3.6.0"
     assert isinstance(error, ImportError)
+
+
+def test_probe_says_what_an_installed_triton_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "triton.py").write_text("import a_missing_module")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "triton", raising=False)
+    obstacle, _, error = triton_probe.probe_triton()
+    assert obstacle == "triton does not import (No module named 'a_missing_module')"
+    assert isinstance(error, ImportError)

@@ -26,7 +26,9 @@ def probe_triton() -> tuple[str, str, Exception | None]:
     try:
         import triton
     except ImportError as error:
-        return f"triton is not installed: {INSTALL}", "", error
+        if error.name == "triton":
+            return f"triton is not installed: {INSTALL}", "", error
+        return f"triton does not import ({error})", "", error  # its interpreter wants NumPy
     version = f"Triton {triton.__version__}"
     if _interpreting():
         return "", f"{version}'s interpreter, on the CPU (TRITON_INTERPRET is set)", None

@@ -15,10 +15,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ``arguments`` default to the process's own.
 
     Raises:
-        SystemExit: With status 0 if all is well, 1 if a backend is not to be trusted, 2 for
-            arguments that cannot be used.
+        SystemExit: With status 1 if a backend is not to be trusted, 2 for arguments that cannot
+            be used, 0 after ``--help`` and ``--version``.
     """
+    from .. import __version__
+
     parser = argparse.ArgumentParser(prog="fused-warmup", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     for add in (add_info, add_plot, add_doctor):
         add(commands)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backend import BACKENDS, backends, device_types
+from ..backend import BACKENDS, backends, default_backend, device_types
 from ..optimizer import SGD
 from ..schedules import (
     cosine,
@@ -102,6 +102,15 @@ def _cases() -> list[tuple[torch.dtype, str, dict[str, Any]]]:
     ]
 
 
+def _spare(backend: str, device: str, error: Exception) -> bool:
+    """Whether all that is missing is a compiler, for a backend that nobody would be given here.
+
+    Triton compiles its launchers with the C compiler of the machine that they run on, where its
+    cache lacks them: some may be there and others not.
+    """
+    return "C compiler" in str(error) and default_backend(device) != backend
+
+
 def _check(backend: str, device: str, expected: list[list[Tensor]]) -> Verdict:
     began, worst = time.perf_counter(), 0.0
     for (dtype, name, options), reference in zip(_cases(), expected, strict=True):
@@ -109,7 +118,8 @@ def _check(backend: str, device: str, expected: list[list[Tensor]]) -> Verdict:
         try:
             gap = _difference(_train(backend, device, dtype, name, options), reference)
         except Exception as error:  # a broken backend must not hide the others
-            return Verdict(backend, device, False, f"{case}: {type(error).__name__}: {error}")
+            text = f"{case}: {type(error).__name__}: {error}"
+            return Verdict(backend, device, None if _spare(backend, device, error) else False, text)
         tolerance = 4 * torch.finfo(dtype).eps
         if not gap <= tolerance:
             text = f"{case}: differs from the reference by {gap:.1e}, {tolerance:.1e} is allowed"

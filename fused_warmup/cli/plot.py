@@ -112,11 +112,12 @@ def add_plot(commands: Any) -> None:
 
     def run(options: argparse.Namespace) -> None:
         found = curves(options)
+        if options.png is not None:  # first, so that its error does not follow on a drawing
+            save(found, options.schedule, options.png)
         for name, rates in found.items():
             print(f"{name}, {len(rates)} steps, first {rates[0]:.4g}, last {rates[-1]:.4g}")
             print(draw(rates))
         if options.png is not None:
-            save(found, options.schedule, options.png)
             print(f"wrote {options.png}")
 
     parser = commands.add_parser("plot", help="draw a schedule in the terminal, and as PNG")
