@@ -10,6 +10,9 @@ namespace fused_warmup {
 namespace cuda {
 namespace {
 
+// Dynamic shared memory, in bytes, that a kernel may take unless it asks for more.
+constexpr size_t SHARED_WITHOUT_ASKING = 48 * 1024;
+
 void check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
   cudaGetLastError();  // what was reported here must not be met again by somebody else
@@ -179,9 +182,19 @@ struct Launcher::Impl {
   bool launched = false;
   std::vector<Captured> captured;
 
-  explicit Impl(int device_index) : device(device_index) {
+  Impl(int device_index, size_t n_groups) : device(device_index) {
     const DeviceGuard guard(device);
     const OutsideCapture outside;
+    int shared = 0;
+    check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+          "cudaDeviceGetAttribute");
+    const size_t most = static_cast<size_t>(shared) / sizeof(Rates);
+    if (n_groups > most) {
+      throw std::invalid_argument(
+          "an optimizer of " + std::to_string(n_groups) + " parameter groups is too much for " +
+          "backend='cuda', which holds the rates of " + std::to_string(most) + " groups on this " +
+          "device: merge groups of equal options, or pass backend='triton'");
+    }
     int multiprocessors = 0;
     check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
           "cudaDeviceGetAttribute");
@@ -217,12 +230,13 @@ struct Launcher::Impl {
   void launch_kernel(const Tables& of, char* base, const StepScalars& step, cudaStream_t stream) {
     const LaunchArgs args = of.args(base, step, ticket);
     const size_t shared = of.shared_bytes();
-    if (shared > 48 * 1024) {
-      throw std::runtime_error(
-          "the CUDA kernel holds the rates of at most 3072 parameter groups, this optimizer has " +
-          std::to_string(shared / sizeof(Rates)) + ": merge groups of equal options");
+    const Kernel kernel = kernel_for(of.dtypes());
+    if (shared > SHARED_WITHOUT_ASKING) {
+      check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 static_cast<int>(shared)),
+            "cudaFuncSetAttribute");
     }
-    kernel_for(of.dtypes())<<<of.n_blocks(), BLOCK_SIZE, shared, stream>>>(args);
+    kernel<<<of.n_blocks(), BLOCK_SIZE, shared, stream>>>(args);
     check(cudaGetLastError(), "the launch of sgd_kernel");
   }
 
@@ -263,7 +277,7 @@ struct Launcher::Impl {
   }
 };
 
-Launcher::Launcher(int device) : impl_(std::make_unique<Impl>(device)) {}
+Launcher::Launcher(int device, size_t n_groups) : impl_(std::make_unique<Impl>(device, n_groups)) {}
 Launcher::~Launcher() = default;
 
 void Launcher::launch(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups,

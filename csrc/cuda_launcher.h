@@ -17,7 +17,8 @@ std::string unavailable_reason();
 
 class Launcher {
  public:
-  explicit Launcher(int device);
+  // Throws std::invalid_argument where the device cannot hold the rates of so many groups.
+  Launcher(int device, size_t n_groups);
   ~Launcher();
   Launcher(const Launcher&) = delete;
   Launcher& operator=(const Launcher&) = delete;

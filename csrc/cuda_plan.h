@@ -10,7 +10,7 @@ class CudaPlan : public HostPlan {
  public:
   template <typename... Args>
   explicit CudaPlan(Args&&... args)
-      : HostPlan(std::forward<Args>(args)...), launcher_(device_.device_id) {}
+      : HostPlan(std::forward<Args>(args)...), launcher_(device_.device_id, groups_.size()) {}
 
   // Enqueues what prepare() read. True: whether found_inf skips the step is known on the device.
   bool launch(bool advance);

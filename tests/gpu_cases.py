@@ -12,7 +12,7 @@ from support import same_bits
 from torch import Tensor
 
 from fused_warmup import SGD, Schedule
-from fused_warmup.schedules import constant, cosine, linear_warmup
+from fused_warmup.schedules import constant, cosine, linear_warmup, table
 
 NEEDS_GPU = [
     pytest.mark.cuda,
@@ -74,6 +74,18 @@ def assert_equal_steps(make: Make, backend: str, steps: int = 3) -> SGD:
     assert ours.steps_applied == reference.steps_applied == steps
     assert_rates(torch.tensor(ours.get_last_lr()), reference.get_last_lr())
     return ours
+
+
+def with_momentum_schedules(backend: str) -> tuple[SGD, list[Tensor]]:
+    """Groups with and without one; at its zeros the buffer stays, and a first step is none yet."""
+    groups = [
+        {"params": parameters()},
+        {"params": parameters(), "momentum_schedule": None},
+        {"params": parameters(), "dampening": 0.0, "schedule": EXACT},
+    ]
+    momentum = table((0.0, 0.5, 1.0, 0.0, 0.25))
+    opt = SGD(groups, lr=0.1, momentum_schedule=momentum, backend=backend, **FULL)
+    return opt, [p for group in groups for p in group["params"]]
 
 
 def assert_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:

@@ -16,6 +16,7 @@ from gpu_cases import (
     parameters,
     rates,
     syncs_are_errors,
+    with_momentum_schedules,
 )
 from support import DTYPE_PAIRS, OPTIONS
 from torch import Tensor
@@ -57,6 +58,29 @@ def test_equals_reference_on_the_cpu(options: dict[str, Any]) -> None:
         return SGD(params, lr=0.1, schedule=EXACT, backend=backend, **options), params
 
     assert_equal_steps(make, "cuda")
+
+
+def test_equals_reference_under_schedules_of_the_momentum() -> None:
+    assert_equal_steps(with_momentum_schedules, "cuda", steps=5)
+
+
+def test_equals_reference_for_more_groups_than_static_shared_memory_holds() -> None:
+    def make(backend: str) -> tuple[SGD, list[Tensor]]:
+        params = parameters(sizes=(3,) * 4000)
+        groups = [{"params": [p], "lr": 0.1 / (1 + i)} for i, p in enumerate(params)]
+        return SGD(groups, schedule=EXACT, backend=backend, **FULL), params
+
+    assert_equal_steps(make, "cuda")
+
+
+def test_more_groups_than_a_multiprocessor_holds_are_refused_before_anything_moves() -> None:
+    params = parameters(sizes=(1,) * 20_000)
+    opt = SGD([{"params": [p]} for p in params], lr=0.1, backend="cuda")
+    before = [p.detach().clone() for p in params[:3]]
+    with pytest.raises(ValueError, match="20000 parameter groups is too much"):
+        opt.step()
+    assert_same(params[:3], before)
+    assert opt.steps_applied == 0
 
 
 def with_strides(layout: str) -> list[Tensor]:

@@ -15,6 +15,7 @@ from gpu_cases import (
     parameters,
     rates,
     syncs_are_errors,
+    with_momentum_schedules,
 )
 from support import DTYPE_PAIRS, OPTIONS
 from torch import Tensor
@@ -40,6 +41,10 @@ def test_equals_reference_for_all_options(options: dict[str, Any]) -> None:
         return SGD(params, lr=0.1, schedule=EXACT, backend=backend, **options), params
 
     assert_equal_steps(make, "triton")
+
+
+def test_equals_reference_under_schedules_of_the_momentum() -> None:
+    assert_equal_steps(with_momentum_schedules, "triton", steps=5)
 
 
 @pytest.mark.parametrize("offset", [0, 1])

@@ -17,6 +17,7 @@ from ..schedules import (
     inverse_sqrt,
     linear_warmup,
     multi_step,
+    one_cycle_momentum,
     step,
     table,
 )
@@ -32,7 +33,12 @@ SCHEDULES = {
 }
 OPTIONS: tuple[dict[str, Any], ...] = (
     {"momentum": 0.9, "weight_decay": 1e-2, "nesterov": True},
-    {"momentum": 0.9, "dampening": 0.3, "maximize": True},
+    {
+        "momentum": 0.9,
+        "dampening": 0.3,
+        "maximize": True,
+        "momentum_schedule": one_cycle_momentum(6, low=0.5),
+    },
     {"weight_decay": 1e-2},
 )
 SHAPES = ((1,), (7,), (31, 3), (64,), (65,), (257, 129))
