@@ -67,7 +67,7 @@ def find_dlpack() -> Path:
     """Returns the dlpack.h of torch or apache-tvm-ffi, without importing either.
 
     Raises:
-        SetupError: Neither is installed, or theirs lacks the C exchange API of DLPack 1.3.
+        SetupError: Neither is installed, or theirs lacks the C exchange API.
     """
     old = []
     for package, header in (("torch", "ATen/dlpack.h"), ("tvm_ffi", "dlpack/dlpack.h")):
@@ -75,13 +75,12 @@ def find_dlpack() -> Path:
         for folder in (spec and spec.submodule_search_locations) or ():
             path = Path(folder, "include", header)
             if path.is_file():
-                found = re.findall(r"#define DLPACK_M(?:AJ|IN)OR_VERSION (\d+)", path.read_text())
-                version = (int(found[0]), int(found[1])) if len(found) == 2 else (0, 0)
-                if version >= (1, 3):
+                # The version does not tell: headers had the API, as it is now, before 1.3 was out.
+                if re.search(r"\bstruct DLPackExchangeAPI\b", path.read_text()):
                     return path
-                old.append(f"{path} has version {version[0]}.{version[1]}")
+                old.append(f"{path} has none")
     raise SetupError(
-        "dlpack.h of version 1.3 or later is needed to build fused_warmup, but "
+        "dlpack.h with DLPackExchangeAPI (DLPack 1.3) is needed to build fused_warmup, but "
         + ("; ".join(old) if old else "neither torch nor apache-tvm-ffi is installed")
         + ": run `pip install 'apache-tvm-ffi>=0.1.15'`, or build with torch>=2.11 installed."
     )

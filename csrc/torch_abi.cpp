@@ -163,13 +163,16 @@ TensorLook::Grad TensorLook::view_grad(DLTensor* view) const {
   if (*grad == undefined_tensor()) return Grad::NONE;
   int32_t layout = 0, dtype = 0;
   int64_t n_dims = 0;
+  int64_t *sizes = nullptr, *strides = nullptr;
   if (torch.get_layout(grad, &layout) != 0 || layout != torch.strided) return Grad::UNKNOWN;
   if (torch.get_data_ptr(grad, &view->data) != 0 || torch.get_dim(grad, &n_dims) != 0 ||
-      torch.get_sizes(grad, &view->shape) != 0 || torch.get_strides(grad, &view->strides) != 0 ||
+      torch.get_sizes(grad, &sizes) != 0 || torch.get_strides(grad, &strides) != 0 ||
       torch.get_dtype(grad, &dtype) != 0) {
     return Grad::UNKNOWN;
   }
   view->ndim = static_cast<int32_t>(n_dims);
+  view->shape = sizes;  // to const in some of torch's copies of dlpack.h
+  view->strides = strides;
   view->byte_offset = 0;
   if (dtype == torch.float32) {
     view->dtype = {kDLFloat, 32, 1};

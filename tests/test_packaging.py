@@ -134,3 +134,17 @@ def test_build_refuses_a_setting_that_it_does_not_know(value: str) -> None:
     build = run("setup.py", "-q", "build_ext", FUSED_WARMUP_CUDA=value)
     assert build.returncode != 0
     assert f"FUSED_WARMUP_CUDA={value!r} is not understood: set it to 0 or 1" in build.stderr
+
+
+def test_build_names_every_dlpack_header_that_is_too_old(tmp_path: Path) -> None:
+    headers = [tmp_path / "torch/include/ATen", tmp_path / "tvm_ffi/include/dlpack"]
+    for folder in headers:
+        folder.mkdir(parents=True)
+        (folder.parent.parent / "__init__.py").touch()
+        (folder / "dlpack.h").write_text("#define DLPACK_VERSION 80\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    build = run("setup.py", "-q", "build_ext", f"--build-temp={tmp_path}", PYTHONPATH=path)
+    assert build.returncode != 0
+    for folder in headers:
+        assert f"{folder / 'dlpack.h'} has none" in build.stderr
+    assert "apache-tvm-ffi>=" in build.stderr
