@@ -67,15 +67,21 @@ class DeviceGuard {
   int before_ = 0;
 };
 
-// While a stream is captured, calls such as cudaMalloc are refused to this thread unless it says
-// that it knows what it does: what runs in this scope is not part of the graph.
+// While a stream is captured, calls such as cudaMalloc and cudaFree are refused to this thread, and
+// spoil the capture, unless it says that it knows what it does: what runs in this scope is not part
+// of the graph. Never throws, for destructors need it; a driver that is gone fails the next call.
 class OutsideCapture {
  public:
-  OutsideCapture() { check(cudaThreadExchangeStreamCaptureMode(&mode_), "capture mode"); }
-  ~OutsideCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  OutsideCapture() { entered_ = cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess; }
+  ~OutsideCapture() {
+    if (entered_) cudaThreadExchangeStreamCaptureMode(&mode_);
+  }
+  OutsideCapture(const OutsideCapture&) = delete;
+  OutsideCapture& operator=(const OutsideCapture&) = delete;
 
  private:
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+  bool entered_ = false;
 };
 
 // Runs `enqueue` on a stream of its own and waits for it: other streams, one that is being captured
@@ -98,7 +104,10 @@ class DeviceTable {
   explicit DeviceTable(size_t size) : size_(size) {
     check(cudaMalloc(reinterpret_cast<void**>(&data_), size), "cudaMalloc");
   }
-  ~DeviceTable() { cudaFree(data_); }
+  ~DeviceTable() {
+    const OutsideCapture outside;
+    cudaFree(data_);
+  }
   DeviceTable(DeviceTable&& other) noexcept { swap(other); }
   DeviceTable& operator=(DeviceTable&& other) noexcept {
     swap(other);
@@ -121,6 +130,7 @@ class DeviceTable {
 class PinnedRing {
  public:
   ~PinnedRing() {
+    const OutsideCapture outside;
     for (Slot& slot : slots_) {
       cudaFreeHost(slot.data);
       if (slot.copied != nullptr) cudaEventDestroy(slot.copied);
@@ -209,7 +219,10 @@ struct Launcher::Impl {
     run_aside(
         [this](cudaStream_t side) { return cudaMemsetAsync(ticket, 0, sizeof(uint32_t), side); });
   }
-  ~Impl() { cudaFree(ticket); }
+  ~Impl() {
+    const OutsideCapture outside;
+    cudaFree(ticket);
+  }
 
   // The tables of the step, brought up to date. Whether the device's copy is stale in its changing
   // part; `whole` is set where all of it is.

@@ -335,3 +335,17 @@ def test_every_device() -> None:
         alone.step()
     assert opt.steps_applied == 4
     assert_same(params, expected * len(devices))
+
+
+def test_a_plan_may_go_while_a_graph_is_captured() -> None:
+    """CUDA refuses to free memory meanwhile, and spoils the capture, unless it is asked nicely."""
+    opt, gone = (cuda_sgd(parameters(sizes=(65, 5003)), schedule=EXACT, **FULL) for _ in range(2))
+    opt.step()
+    gone.step()
+    part = gone._plan.parts.pop()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        opt.step()
+        del part
+    graph.replay()
+    assert opt.steps_applied == 2
