@@ -91,6 +91,7 @@ MUTANTS = [
     Mutant("triton-first-step", TRITON_KERNEL, "| (mark == t)", "| (mark >= 0)", TRITON),
     # the group's index
     Mutant("cpu-group", "csrc/cpu.cpp", "step_, rates[group]", "step_, rates[0]", CPU),
+    Mutant("cpu-group-options", "csrc/cpu.cpp", "groups_[group], step_", "groups_[0], step_", CPU),
     Mutant("cuda-group", "csrc/cuda_kernel.h", "rates[entry.group]", "rates[0]", CUDA),
     Mutant(
         "cuda-group-options",

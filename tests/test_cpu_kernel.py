@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import OPTIONS, copies, parameter, randn, same_bits
+from support import OPTIONS, copies, models, parameter, randn, same_bits, tensors_of, train
 from torch import Tensor
 
 from fused_warmup import SGD, linear_warmup
@@ -111,6 +111,27 @@ def test_threads_cut_the_work_anywhere(dtype: torch.dtype, threads: None) -> Non
     for n in (1, 2, 3, 5, 8):
         torch.set_num_threads(n)
         assert_same(run("cpu", options, dtype, dtype, sizes), expected)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_groups_of_one_launch_have_their_own_rates_options_and_dtypes(
+    n_threads: int, threads: None
+) -> None:
+    torch.set_num_threads(n_threads)
+    results = []
+    for backend in ("cpu", "reference"):
+        first = models((70_001,), (5,))
+        second = models((300,), (9,), dtype=torch.bfloat16)
+        third = models((40_000,), dtype=torch.float64)
+        groups = [
+            {"params": first, "lr": 0.3, "momentum": 0.9, "dampening": 0.2},
+            {"params": second, "lr": torch.tensor(0.2), "weight_decay": 0.1, "schedule": None},
+            {"params": third, "momentum": 0.5, "nesterov": True, "maximize": True},
+        ]
+        opt = SGD(groups, lr=0.1, schedule=linear_warmup(2, 0.3), backend=backend)
+        train(opt, 3)
+        results.append(tensors_of(opt))
+    assert_same(*results)
 
 
 def laid_out(values: Tensor, layout: str) -> Tensor:
