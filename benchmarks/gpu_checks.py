@@ -24,10 +24,19 @@ GPU_TESTS = (
     "tests/test_gpu_docs.py",
     "tests/test_gpu_rate_log.py",
 )
+# All but those of other libraries, which declare operators of torchvision that may be there, and
+# the rehearsal of what is going on: it would write over this run's files.
+OTHER_TESTS = (
+    "tests",
+    *(f"--ignore={path}" for path in (*GPU_TESTS, "tests/integrations")),
+    "--deselect=tests/test_benchmarks.py::test_rehearsal_goes_through_every_part",
+    "--continue-on-collection-errors",  # a package that is missing costs its own tests alone
+)
 # What the sanitizers, which slow kernels down, watch: every way in which the kernel reaches memory.
+# A backend in brackets is that of a test's name: all of these tests are marked with "cuda".
 SANITIZED = (
-    "not steady and (groups or strides or skipped or written_back or move or current_stream "
-    "or more_tensors or (two_graphs and cuda) or (outlives and cuda) or (update_captured and cuda))"
+    "not steady and (groups or strides or skipped or written_back or move or current_stream or "
+    "more_tensors or ((two_graphs or outlives or update_captured) and [cuda]))"
 )
 SANITIZER_FOLDERS = "/usr/local/cuda/bin:/usr/local/cuda/compute-sanitizer:/opt/cuda/bin"
 
@@ -91,6 +100,16 @@ def together(processes: Sequence[Process], seconds: float) -> dict[str, Row]:
 # -- the build -----------------------------------------------------------------------------------
 
 
+def build_env(*, rehearse: bool) -> dict[str, str]:
+    """Return the variables that make a build one for the GPU at hand; in a rehearsal, for none."""
+    if rehearse:
+        return {"FUSED_WARMUP_CUDA": "0"}
+    import torch
+
+    major, minor = torch.cuda.get_device_capability()
+    return {"FUSED_WARMUP_CUDA": "1", "FUSED_WARMUP_CUDA_ARCHS": f"{major}{minor}"}
+
+
 def build(seconds: float, *, rehearse: bool) -> Row:
     """Build the extension in place, with CUDA, for the GPU at hand.
 
@@ -99,12 +118,7 @@ def build(seconds: float, *, rehearse: bool) -> Row:
     """
     if rehearse and any((ROOT / "fused_warmup").glob("_C.*.so")):
         return {"status": 0, "note": "a rehearsal does not build again what is there"}
-    env = {"FUSED_WARMUP_CUDA": "0"}
-    if not rehearse:
-        import torch
-
-        major, minor = torch.cuda.get_device_capability()
-        env = {"FUSED_WARMUP_CUDA": "1", "FUSED_WARMUP_CUDA_ARCHS": f"{major}{minor}"}
+    env = build_env(rehearse=rehearse)
     build_ext = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
     # Metadata beside the sources makes the version known without installing anything.
     dist_info = [sys.executable, "setup.py", "-q", "dist_info", "--output-dir", str(WORK)]
@@ -126,8 +140,16 @@ def tail(path: Path, characters: int = 6000) -> str:
 # -- the tests -----------------------------------------------------------------------------------
 
 
-def pytest(name: str, arguments: Sequence[str], prefix: Sequence[str] = ()) -> Process:
-    """Return a run of pytest whose results `outcomes` can read, even if it does not end."""
+def pytest(
+    name: str,
+    arguments: Sequence[str],
+    prefix: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+) -> Process:
+    """Return a run of pytest whose results `outcomes` can read, even if it does not end.
+
+    Many run side by side: threads of each for every core would wait for one another.
+    """
     WORK.mkdir(parents=True, exist_ok=True)
     report = WORK / f"{name.replace(' ', '-')}.xml"
     report.unlink(missing_ok=True)
@@ -137,7 +159,9 @@ def pytest(name: str, arguments: Sequence[str], prefix: Sequence[str] = ()) -> P
         *("-p", "no:cacheprovider", f"--junitxml={report}", *arguments),
     ]
     path = [str(WORK), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return Process(name, command, {"PYTHONPATH": os.pathsep.join(path)})
+    threads = str(max(2, (os.cpu_count() or 1) // 8))
+    own = {"PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": threads}
+    return Process(name, command, {**own, **(env or {})})
 
 
 def outcomes(process: Process, row: Row) -> Row:
@@ -207,14 +231,19 @@ def findings(process: Process, row: Row) -> Row:
 
 def run_all(seconds: float, *, rehearse: bool) -> dict[str, Row]:
     """Run the GPU tests, all other tests and the sanitizers side by side: nothing is timed yet."""
-    mine, others = list(GPU_TESTS), ["tests", *(f"--ignore={path}" for path in GPU_TESTS)]
+    mine, others = list(GPU_TESTS), list(OTHER_TESTS)
     cores = os.cpu_count() or 1
     if rehearse:
         others = ["tests/test_schedule_segment.py"]
     elif importlib.util.find_spec("xdist") and cores >= 8:
         mine += ["-n", "3"]
-        others += ["-n", str(cores // 2)]
-    tests = [pytest("GPU tests", mine), pytest("other tests", others)]
+        # By file: what a module's tests share, a wheel or a kernel compiled thrice, is made once.
+        others += ["-n", str(cores // 2), "--dist", "loadfile"]
+    # Tests that build do so for this GPU, with the objects that are there.
+    tests = [
+        pytest("GPU tests", mine),
+        pytest("other tests", others, env=build_env(rehearse=rehearse)),
+    ]
     program = find_sanitizer()
     sanitizers = [sanitizer(tool, program) for tool in ("memcheck", "racecheck")] if program else []
     rows = together([*tests, *sanitizers], seconds)

@@ -298,6 +298,15 @@ def test_every_gpu_goal_can_be_met_and_missed(tmp_path: Path) -> None:
     assert {each["met"] for each in empty} == {None}
 
 
+def test_what_a_gpu_run_leaves_out_is_there() -> None:
+    """A test that was renamed would run after all."""
+    left_out = [each.partition("=")[2] for each in gpu_checks.OTHER_TESTS if "=" in each]
+    assert len(left_out) == len(gpu_checks.GPU_TESTS) + 2
+    for path, _, name in (each.partition("::") for each in left_out):
+        assert (ROOT / path).exists()
+        assert name in (globals() if name else [""])
+
+
 def test_process_that_takes_too_long_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,14 +15,16 @@ from hypothesis import settings
 from support import copies, parameter, randn, same_bits, set_grads, train
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from fused_warmup import SGD
+
+pytest.importorskip("expecttest", reason="torch.testing._internal needs expecttest")
 from torch.testing._internal.common_optimizers import (
     OptimizerErrorEnum,
     optim_db,
     optim_error_inputs_func_sgd,
     optim_inputs_func_sgd,
 )
-
-from fused_warmup import SGD
 
 settings.load_profile("steady")  # torch's module has just loaded a profile of its own
 
