@@ -131,7 +131,7 @@ mutants: venv ## Break the kernels one line at a time: each break must fail a te
 
 .PHONY: docs
 docs: venv ## Write the documentation to build/docs; a warning is an error.
-	$(BIN)/python -m sphinx -q -W --keep-going -d build/doctrees docs build/docs
+	$(BIN)/python -m sphinx -q -E -W --keep-going -d build/doctrees docs build/docs
 	@echo "Open build/docs/index.html"
 
 .PHONY: wheel
