@@ -160,7 +160,7 @@ MUTANTS = [
             f"{kernel}-cut",
             "csrc/line.h",
             "(inside < n_elements ? inside : n_elements)",
-            "(inside < n_elements - 1 ? inside : n_elements - 1)",
+            "inside",
             tests,
         )
         for kernel, tests in (("cpu", CPU), ("cuda", CUDA))

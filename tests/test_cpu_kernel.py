@@ -113,6 +113,24 @@ def test_threads_cut_the_work_anywhere(dtype: torch.dtype, threads: None) -> Non
         assert_same(run("cpu", options, dtype, dtype, sizes), expected)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "n_threads"),
+    [
+        pytest.param((40_001, 39_999), 2, id="a share ends between the tensors"),
+        pytest.param((40_003, 40_001), 3, id="shares leave a rest, and the tensor one too"),
+    ],
+)
+def test_neighbours_are_updated_once(sizes: tuple[int, int], n_threads: int, threads: None) -> None:
+    """Whatever is done beyond a tensor's end is done to the one behind it in memory."""
+    torch.set_num_threads(n_threads)
+    memory, grads = torch.zeros(sum(sizes)), torch.ones(sum(sizes))
+    params = [parameter(each) for each in memory.split(sizes)]
+    for p, grad in zip(params, grads.split(sizes), strict=True):
+        p.grad = grad
+    SGD(params, lr=1.0, backend="cpu").step()
+    assert bool((memory == -1).all())
+
+
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_groups_of_one_launch_have_their_own_rates_options_and_dtypes(
     n_threads: int, threads: None
