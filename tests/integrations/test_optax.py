@@ -175,7 +175,7 @@ PARTS = [
     (linear_warmup(5), optax.linear_schedule(0.0, LR, 5)),
     (cosine(7), optax.cosine_decay_schedule(LR, 7)),
     (step(3, 0.5), optax.exponential_decay(LR, 3, 0.5, staircase=True)),
-    (inverse_sqrt(4), lambda count: LR / (1 + count / 4) ** 0.5),
+    (inverse_sqrt(4), lambda count: LR / (1 + np.maximum(count, 0) / 4) ** 0.5),
     (multi_step([2, 5], 0.5), optax.piecewise_constant_schedule(LR, {2: 0.5, 5: 0.5})),
 ]
 
