@@ -97,7 +97,10 @@ class RateLog:
                 "graph is being captured, every replay would empty it: take one step before"
             )
         self._next = self._next.to(lr.device)
-        self._call, self._count_before, self._count_after = self._next.unbind()
+        self._call, self._count_before, self._count_after = (
+            self._next[i : i + 1] for i in range(3)
+        )
+        self._new_row = self._next.unsqueeze(0)
         self._row = torch.zeros(1, dtype=torch.int64, device=lr.device)
         self._rings.append(
             Ring(
@@ -108,7 +111,6 @@ class RateLog:
 
     # Both hooks write at fixed addresses only, for graphs that replay what they did.
     @torch._disable_dynamo  # type: ignore[attr-defined]
-    @torch.no_grad()
     def _before(self, optimizer: Any, *_: Any) -> None:
         counters, state = optimizer._counters.by_device, optimizer.state
         first = next(iter(state), None)
@@ -117,16 +119,15 @@ class RateLog:
         self._count(self._count_before)
 
     @torch._disable_dynamo  # type: ignore[attr-defined]
-    @torch.no_grad()
     def _after(self, optimizer: Any, *_: Any) -> None:
         lr = optimizer.lr_tensor()
         if (lr.device, len(lr)) != (self._next.device, self._rings[-1].rates.shape[1]):
             self._add_ring(lr)
         ring = self._rings[-1]
         self._count(self._count_after)
-        torch.remainder(self._call.reshape(1), self.size, out=self._row)
-        ring.notes.index_copy_(0, self._row, self._next.reshape(1, 3))
-        ring.rates.index_copy_(0, self._row, lr.reshape(1, -1))
+        torch.remainder(self._call, self.size, out=self._row)
+        ring.notes.index_copy_(0, self._row, self._new_row)
+        ring.rates.index_copy_(0, self._row, lr.unsqueeze(0))
         self._call.add_(1)
 
     def _count(self, note: Tensor) -> None:
