@@ -57,7 +57,7 @@ class CountedOptimizer(Optimizer):
             ValueError: An option out of range.
         """
         group = {**self.defaults, **param_group}
-        options.settle([group])
+        options.settle([group], like=self.defaults)
         super().add_param_group({**param_group, **{k: group[k] for k in options.SCHEDULES}})
         added = self.param_groups[-1]
         try:
@@ -70,7 +70,6 @@ class CountedOptimizer(Optimizer):
             if p.requires_grad:
                 self._ensure_state(p, added)
         self._forget_plan()
-        self._refresh_lr(since=len(self.param_groups) - 1)
 
     def _ensure_state(self, p: Tensor, group: Mapping[str, Any]) -> None:
         ensure_state(self.state, p, group)
@@ -86,21 +85,26 @@ class CountedOptimizer(Optimizer):
                     self._ensure_state(p, group)
         everything = [p for group in self.param_groups for p in group["params"]]
         self._counters.tie(self.state, everything)
-        used = {home(p) for p in everything if p in self.state}
-        if any(d not in self._lr or len(self._lr[d]) != len(self.param_groups) for d in used):
-            self._refresh_lr()
+        self._refresh_lr(keep=True)
 
     @torch.no_grad()
-    def _refresh_lr(self, since: int = 0) -> None:
+    def _refresh_lr(self, keep: bool = False) -> None:
         """Fill the last-rate tensors from the count and the groups, in place where they exist.
 
         Args:
-            since: The first group of which they hold nothing yet, or nothing that is true.
+            keep: Leave the rates alone that are there, and add those of devices and groups that
+                are new. Synchronises only where there are such.
         """
+        n = len(self.param_groups)
+        devices = {*self._counters.by_device} or {torch.device("cpu")}
+        if keep:
+            devices = {d for d in devices if d not in self._lr or len(self._lr[d]) != n}
+        if not devices:
+            return
         in_force = options.InForce(max(self._counters.value() - 1, 0))
-        for device in {*self._counters.by_device} or {torch.device("cpu")}:
+        for device in devices:
             kept = self._lr.get(device, torch.empty(0, dtype=torch.float64, device=device))
-            first = since if len(kept) == since else 0
+            first = len(kept) if keep and len(kept) < n else 0
             rates = [in_force.lr(group).to(device) for group in self.param_groups[first:]]
             values = torch.cat((kept[:first], torch.stack(rates)))
             self._lr[device] = kept.copy_(values) if kept.shape == values.shape else values
@@ -144,6 +148,7 @@ class CountedOptimizer(Optimizer):
             float64, one element a group, on the device of the first parameter. The tensor is the
             live one that the kernel writes. Before the first step: the rate of the first step.
         """
+        self._refresh_lr(keep=True)
         for group in self.param_groups:
             for p in group["params"]:
                 if home(p) in self._lr:
@@ -169,11 +174,7 @@ class CountedOptimizer(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Return the state in torch.optim.SGD's form, with the step count beside the momentum."""
         state_dict = without_live_counters(super().state_dict())
-        groups = [
-            {**group, **{k: options.schedule_text(group[k]) for k in options.SCHEDULES}}
-            for group in state_dict["param_groups"]
-        ]
-        return {**state_dict, "param_groups": groups}
+        return {**state_dict, "param_groups": options.with_texts(state_dict["param_groups"])}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state dict of this class or of torch.optim.SGD, in place.

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -52,17 +53,25 @@ def check(group: Mapping[str, Any]) -> None:
         )
 
 
-def settle(groups: Iterable[dict[str, Any]]) -> None:
+def settle(
+    groups: Iterable[dict[str, Any]], like: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Bring every group's schedules into the form that groups hold, and check all options.
 
     A schedule that several groups share is read once.
+
+    Args:
+        groups: The groups.
+        like: A group that is settled already; its schedules are not read again.
 
     Raises:
         TypeError: An option of the wrong type.
         ValueError: One out of range. Groups that come before it are settled then.
     """
     # By object or by text; the object is held so that its id stays its own.
-    settled: dict[int | str, tuple[Any, dict[str, Any] | None]] = {}
+    settled: dict[int | str, tuple[Any, dict[str, Any] | None]] = {
+        id(like[name]): (like[name], like[name]) for name in SCHEDULES if name in like
+    }
     for group in groups:
         for name in SCHEDULES:
             value = group[name]
@@ -121,15 +130,21 @@ def plain_schedule(
     return schedule if type(schedule) is dict else checked.to_dict()
 
 
-def schedule_text(schedule: Schedule | Mapping[str, Any] | str | None) -> str | None:
-    """Return a schedule as the text that state dicts hold.
+def with_texts(groups: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return groups whose schedules are the texts that state dicts hold.
 
     torch.distributed.checkpoint takes dicts apart and saves every number in them by its path, so
     that one schedule could only be loaded over another of as many segments with the same fields. A
     string is one value. Numbers keep their bits.
     """
-    plain = plain_schedule(schedule)
-    return None if plain is None else json.dumps(plain)
+    texts: dict[int, str | None] = {id(None): None}
+
+    def text_of(schedule: Any, name: str) -> str | None:
+        if id(schedule) not in texts:
+            texts[id(schedule)] = json.dumps(plain_schedule(schedule, name))
+        return texts[id(schedule)]
+
+    return [{**group, **{k: text_of(group[k], k) for k in SCHEDULES}} for group in groups]
 
 
 class InForce:
