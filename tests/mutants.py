@@ -229,6 +229,10 @@ def survives(tree: Path, mutant: Mutant) -> bool:
 
 
 def main(names: list[str]) -> int:
+    unknown = sorted({*names} - {m.name for m in MUTANTS})
+    if unknown:
+        print(f"no mutant is called {', '.join(unknown)}: {', '.join(m.name for m in MUTANTS)}")
+        return 2
     chosen = [m for m in MUTANTS if not names or m.name in names]
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
