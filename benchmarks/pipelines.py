@@ -68,22 +68,21 @@ def amp(kind: str, *, clip: bool) -> Contender:
 
 
 def clip_in_step() -> Contender:
-    """Return unscale, clip and step of ours without a pass to unscale or to clip.
+    """Return unscale, clip and step of ours by `fused_warmup.clip_grad_norm_`.
 
-    GradScaler multiplies its scale with an optimizer's own ``grad_scale``, and our step divides by
-    the product; so one over the clipping coefficient goes there. The norm is that of scaled
-    gradients, divided by the scale. Gradients stay as they are.
+    It takes the norm of the scaled gradients, and the step does the rest. Gradients stay as they
+    are.
     """
 
     def build(params: Sequence[Tensor]) -> Step:
+        from fused_warmup import clip_grad_norm_
+
         optimizer, _ = _optimizer(params, "ours", write_grads=False)
         scaler = torch.amp.GradScaler(params[0].device.type, **SCALER)
-        one = torch.ones((), device=params[0].device)
+        scaler.scale(torch.ones((), device=params[0].device))  # makes its tensors
 
         def step() -> None:
-            scaled_norm = torch.nn.utils.get_total_norm([p.grad for p in params], foreach=True)
-            norm = scaled_norm / scaler.scale(one)
-            optimizer.grad_scale = torch.clamp((norm + 1e-6) / MAX_NORM, min=1.0)
+            clip_grad_norm_(optimizer, MAX_NORM, scaler=scaler)
             scaler.step(optimizer)
             scaler.update()
 

@@ -2,6 +2,7 @@
 
 from . import schedules
 from .backend import backends
+from .clipping import clip_grad_norm_
 from .conversions import convert, from_timm, from_torch, get_schedule, momentum_from_torch
 from .optimizer import SGD
 from .rate_log import RateLog
@@ -22,6 +23,7 @@ __all__ = [
     "Schedule",
     "SuperGradientsRecipe",
     "backends",
+    "clip_grad_norm_",
     "constant_warmup",
     "convert",
     "cosine_warmup",

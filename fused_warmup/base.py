@@ -46,6 +46,7 @@ class CountedOptimizer(Optimizer):
         self._counters = Counters()
         self._lr: dict[torch.device, Tensor] = {}
         self._in_backward: StepInBackward | None = None
+        self._clip: Tensor | None = None  # what the next step divides gradients by
 
     # -- groups and state ------------------------------------------------------------------------
 
@@ -168,6 +169,11 @@ class CountedOptimizer(Optimizer):
         For trainers that insist on a scheduler and loggers that read one; see `RateInForce`.
         """
         return RateInForce(self)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Reset the gradients; see torch.optim.Optimizer.zero_grad."""
+        self._clip = None
+        super().zero_grad(set_to_none)
 
     # -- saving and loading ----------------------------------------------------------------------
 

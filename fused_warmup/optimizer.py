@@ -208,14 +208,18 @@ class SGD(CountedOptimizer):
         grad_scale, found_inf = attributes.get("grad_scale"), attributes.get("found_inf")
         if self._in_backward is not None and self._in_backward.finish(grad_scale, found_inf):
             return
+        if self._clip is not None:
+            grad_scale = self._clip if grad_scale is None else self._clip * grad_scale
         if found_inf is not None and not isinstance(found_inf, Tensor):
             # GradScaler sums over devices and gives the int 0 where no gradient was seen at all.
             if found_inf != 0:
+                self._clip = None
                 return
             found_inf = None
         step = (self.state, self.param_groups, grad_scale, found_inf, self.write_grads)
         if self._plan is None or not self._plan.run(*step):
             self._step_after_a_change(*step)
+        self._clip = None
 
     def _step_after_a_change(self, *step: Any) -> None:
         if self._plan is not None and self._plan.run_carefully(*step):

@@ -74,6 +74,25 @@ def test_one_rank_overflows_and_all_skip(native: bool) -> None:
         compare(values, values_of(opt), exactly=True)
 
 
+@pytest.mark.parametrize("mixed", [False, True], ids=["all sharded", "one layer whole"])
+def test_clipping_in_the_step_is_by_the_norm_over_all_ranks(mixed: bool) -> None:
+    """Under a scaler, whose skips all ranks share: the norm is not finite on any of them."""
+    answers = ranks(2)(fsdp_cases.clipped_in_the_step, 6, {0: 0, 2: 1, 3: 0}, 0.3, mixed)
+    model = fsdp_cases.make_model()
+    opt = make_optimizer(model)
+    for step in (1, 4, 5):
+        averaged_step(model, opt, [fsdp_cases.loss_of(model, step, r) for r in (0, 1)], 0.3)
+    unclipped = fsdp_cases.make_model()
+    free = make_optimizer(unclipped)
+    for step in (1, 4, 5):
+        averaged_step(unclipped, free, [fsdp_cases.loss_of(unclipped, step, r) for r in (0, 1)])
+    assert not torch.allclose(values_of(opt)[0], values_of(free)[0], rtol=1e-4)
+    for fingerprint, values, counts in answers:
+        assert counts == [0, 1, 1, 1, 2, 3]
+        assert fingerprint == answers[0][0]
+        compare(values, values_of(opt), exactly=False)
+
+
 def test_flat_shards_that_could_skip_alone_are_refused() -> None:
     for message in ranks(2)(fsdp_cases.flat_parameters):
         assert "scaler.unscale_" in message

@@ -22,7 +22,7 @@ from support import DTYPE_PAIRS, OPTIONS
 from torch import Tensor
 
 from benchmarks.trace import trace_of
-from fused_warmup import SGD, backends, schedules
+from fused_warmup import SGD, backends, clip_grad_norm_, schedules
 from fused_warmup.backend import make_plan
 from fused_warmup.schedules import cosine, inverse_sqrt, linear_warmup, step
 
@@ -247,6 +247,10 @@ def test_steady_steps_never_make_the_host_wait() -> None:
                 p.grad = torch.ones_like(p)
             opt.step()
         for _ in range(5):
+            scaler.step(opt)
+            scaler.update()
+        for _ in range(5):
+            clip_grad_norm_(opt, 0.5, scaler=scaler)
             scaler.step(opt)
             scaler.update()
 

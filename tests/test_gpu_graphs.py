@@ -18,7 +18,7 @@ from gpu_cases import (
 )
 from torch import Tensor, nn
 
-from fused_warmup import SGD
+from fused_warmup import SGD, clip_grad_norm_
 
 pytestmark = [*NEEDS_GPU, pytest.mark.parametrize("backend", ["cuda", "triton"])]
 
@@ -66,6 +66,24 @@ def replay_beside(
         graph.replay()
         for other in others:
             other.step()
+
+
+def test_clipping_replays_with_the_norm_of_each_step(backend: str) -> None:
+    ours, other = twins(backend)
+
+    def clipped_step(opt: SGD = ours) -> None:
+        clip_grad_norm_(opt, 0.5)
+        opt.step()
+
+    set_grads([ours, other], 0)
+    graph = captured(clipped_step, WARMUPS)
+    for _ in range(WARMUPS):
+        clipped_step(other)
+    for step in range(20):
+        set_grads([ours, other], step)
+        graph.replay()
+        clipped_step(other)
+    assert_twins(ours, other)
 
 
 def test_step_replays_through_warmup_and_decay(backend: str) -> None:

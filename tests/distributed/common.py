@@ -79,7 +79,9 @@ def fingerprint(opt: SGD) -> tuple[str, int, list[float]]:
     return digest(values_of(opt)), opt.steps_applied, opt.get_last_lr()
 
 
-def averaged_step(model: nn.Module, opt: SGD, losses: list[Tensor]) -> None:
+def averaged_step(
+    model: nn.Module, opt: SGD, losses: list[Tensor], max_norm: float | None = None
+) -> None:
     """The step that a data-parallel run of as many ranks makes, in one process.
 
     Each gradient is divided by the number of ranks before the sum, as DDP does it.
@@ -94,6 +96,8 @@ def averaged_step(model: nn.Module, opt: SGD, losses: list[Tensor]) -> None:
                 sums[i] = part if so_far is None else so_far + part
     for p, total in zip(model.parameters(), sums, strict=True):
         p.grad = total
+    if max_norm is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), max_norm)
     opt.step()
 
 

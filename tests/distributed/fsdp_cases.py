@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from distributed.common import (
     OPTIONS,
     averaged_step,
@@ -30,7 +31,7 @@ from torch.distributed.tensor.parallel import (
 from torch.func import functional_call
 from torch.nn.functional import mse_loss
 
-from fused_warmup import SGD
+from fused_warmup import SGD, clip_grad_norm_
 from fused_warmup.sharded import ShardedPlan
 
 Mesh = tuple[int, ...]
@@ -154,6 +155,39 @@ def overflow(steps: int, bad: dict[int, int], native: bool) -> tuple[Any, list[T
     return fingerprint(opt), values_of(opt), counts
 
 
+def clipped_in_the_step(
+    steps: int, bad: dict[int, int], max_norm: float, mixed: bool
+) -> tuple[Any, list[Tensor], list[int]]:
+    """``bad`` says which rank alone overflows at a step; ``mixed`` leaves the last layer whole."""
+    model = make_model()
+    if mixed:
+        mesh = init_device_mesh("cpu", (2,))
+        fully_shard(model[0], mesh=mesh)
+        fully_shard(model[2], mesh=mesh)
+    else:
+        shard(model, (2,))
+    opt = make_optimizer(model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=1000)
+    counts = []
+    for step in range(steps):
+        opt.zero_grad()
+        loss = loss_of(model, step, rank())
+        if bad.get(step) == rank():
+            loss = loss * float("inf")
+        scaler.scale(loss).backward()
+        if mixed:
+            for p in model[4].parameters():
+                dist.all_reduce(p.grad)
+                p.grad /= 2
+        with CommDebugMode() as mode:
+            clip_grad_norm_(opt, max_norm, scaler=scaler)
+        assert mode.get_total_counts() == 1  # one number from each rank
+        scaler.step(opt)
+        scaler.update()
+        counts.append(opt.steps_applied)
+    return fingerprint(opt), values_of(opt), counts
+
+
 def tensor_parallel(steps: int) -> tuple[Any, list[Tensor], list[str]]:
     torch.manual_seed(2)
     model = nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 4))
@@ -256,6 +290,8 @@ def flat_parameters() -> str:
     opt.grad_scale = None  # after scaler.unscale_(), which all ranks have agreed in
     opt.step()
     assert opt.steps_applied == 2
+    with pytest.raises(RuntimeError, match="its own part only"):
+        clip_grad_norm_(opt, 1.0)
     return str(caught.value)
 
 
