@@ -268,7 +268,7 @@ bool HostPlan::prepare(const py::list& groups, const py::object& grads,
     if (!active) continue;
     TensorEntry entry = parameter.entry;
     const Group& group = groups_[static_cast<size_t>(entry.group)];
-    if (group.momentum == 0 || group.dampening == 0) entry.first_step = nullptr;
+    if (group.momentum == 0) entry.first_step = nullptr;
     if (entry.n_elements > 0) entries_.push_back(entry);
   }
   dirty_ = false;
