@@ -266,10 +266,8 @@ bool HostPlan::prepare(const py::list& groups, const py::object& grads,
     same_active = same_active && active == parameter.active;
     parameter.active = active;
     if (!active) continue;
-    TensorEntry entry = parameter.entry;
-    const Group& group = groups_[static_cast<size_t>(entry.group)];
-    if (group.momentum == 0) entry.first_step = nullptr;
-    if (entry.n_elements > 0) entries_.push_back(entry);
+    // A mark is kept without dampening, too: there may be some again.
+    if (parameter.entry.n_elements > 0) entries_.push_back(parameter.entry);
   }
   dirty_ = false;
   if (!same_active) list_active();

@@ -70,6 +70,22 @@ def test_first_step_is_each_parameters_own(backend: str) -> None:
     assert [int(ours.state[p]["first_step"]) for p in mine] == [0, 2]
 
 
+@every_backend
+def test_dampening_that_comes_back(backend: str) -> None:
+    """A first step without dampening is the first step all the same."""
+    options: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}
+    mine, theirs = models((3,), (70,)), models((3,), (70,))
+    ours = SGD(mine, backend=backend, **options)
+    torchs = torch.optim.SGD(theirs, foreach=False, **options)
+    for step, dampening in enumerate((0.0, 0.0, 0.5, 0.3)):
+        for params, opt in ((mine, ours), (theirs, torchs)):
+            set_grads(params, step)
+            opt.param_groups[0]["dampening"] = dampening
+            opt.step()
+        assert all(map(same_bits, mine, theirs))
+    assert [int(ours.state[p]["first_step"]) for p in mine] == [0, 0]
+
+
 def test_rates_before_the_first_step_and_after() -> None:
     schedule = linear_warmup(4, start=0.5)
     groups = [{"params": models((3,))}, {"params": models((3,)), "lr": 0.2, "schedule": None}]
