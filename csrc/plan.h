@@ -19,7 +19,7 @@ struct TensorEntry {
   void* param;
   void* grad;
   void* momentum_buffer;  // null where the group has no momentum
-  int64_t* first_step;    // null where the group has no dampening
+  int64_t* first_step;    // null where the group has had no dampening yet
   int64_t n_elements;
   DType param_dtype;  // of the momentum buffer too
   DType grad_dtype;
@@ -71,10 +71,16 @@ FW_INLINE double factor_at(const Schedule* schedules, int32_t index, int64_t t) 
   return index < 0 ? 1.0 : schedule_factor(schedules[index], t);
 }
 
+// No momentum stays none whatever its factor, infinity included: there may be no buffer.
+FW_INLINE double momentum_at(const Group& group, const Schedule* schedules, int64_t t) {
+  return group.momentum == 0 ? 0.0
+                             : group.momentum * factor_at(schedules, group.momentum_schedule, t);
+}
+
 // The learning rate and the momentum of a group at step t.
 FW_INLINE Rates rates_at(const Group& group, const Schedule* schedules, int64_t t) {
   return {base_lr(group) * factor_at(schedules, group.schedule, t),
-          group.momentum * factor_at(schedules, group.momentum_schedule, t)};
+          momentum_at(group, schedules, t)};
 }
 
 // GradScaler's own reciprocal: in float64, then rounded to float32.

@@ -177,4 +177,5 @@ class InForce:
 
     def momentum(self, group: Mapping[str, Any]) -> float:
         """Return a group's momentum."""
-        return float(group["momentum"]) * self._factor(group["momentum_schedule"])
+        momentum = float(group["momentum"])
+        return momentum * self._factor(group["momentum_schedule"]) if momentum != 0 else momentum

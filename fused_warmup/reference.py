@@ -166,7 +166,9 @@ class ReferencePlan:
 
     def _momentum(self, group: int, t: int) -> float:
         momentum, index = self._groups[group]["momentum"], self.momentum_schedule_of[group]
-        return momentum if index < 0 else momentum * self.schedules[index](t)  # type: ignore[no-any-return]
+        if index < 0 or momentum == 0:  # 0 times an infinite factor is not 0
+            return momentum  # type: ignore[no-any-return]
+        return momentum * self.schedules[index](t)  # type: ignore[no-any-return]
 
     def _update(self, i: int, grad: Tensor, lr: float | Tensor, momentum: float, t: int) -> None:
         param, buffer, flag = self.params[i], self.momentum_buffers[i], self.first_steps[i]

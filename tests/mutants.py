@@ -125,8 +125,8 @@ MUTANTS = [
     Mutant(
         "triton-momentum",
         TRITON_KERNEL,
-        "momentum *= tl.where(track == 1, factor, 1.0)",
-        "momentum *= tl.where(track == 0, factor, 1.0)",
+        "momentum *= tl.where((track == 1) &",
+        "momentum *= tl.where((track == 0) &",
         TRITON,
     ),
     # the tail of a tensor, and the cuts inside it

@@ -10,7 +10,15 @@ from support import copies, models, parameter, randn, refused, same_bits, set_gr
 from torch import Tensor
 
 from fused_warmup import SGD, Schedule, linear_warmup
-from fused_warmup.schedules import cosine, one_cycle, one_cycle_momentum, table
+from fused_warmup.schedules import (
+    Kind,
+    PastEnd,
+    Segment,
+    cosine,
+    one_cycle,
+    one_cycle_momentum,
+    table,
+)
 
 FACTORS = (1.0, 0.5, 0.0, 0.75, 0.0, 1.0, 0.25)
 SHAPES = ((33,), (4, 5), (1025,))
@@ -190,11 +198,18 @@ def test_what_is_no_schedule_is_refused() -> None:
         opt.load_state_dict(state)
 
 
-def test_without_momentum_it_does_nothing() -> None:
+OVERFLOWS = Schedule((Segment(Kind.EXP, PastEnd.CONTINUE, p=800.0),))
+"""1, then infinity: 0 times that is no number."""
+
+
+@pytest.mark.parametrize("schedule", [cosine(4), OVERFLOWS], ids=["cosine", "overflows"])
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_without_momentum_it_does_nothing(backend: str, schedule: Schedule) -> None:
     params, twins = models((40,)), models((40,))
-    opt = SGD(params, lr=0.1, momentum_schedule=cosine(4))
+    opt = SGD(params, lr=0.1, momentum_schedule=schedule, backend=backend)
     expected = torch_history(twins, [0.0, 0.0])
     for step in range(2):
+        assert opt.scheduler().optimizer.param_groups[0]["momentum"] == 0.0
         set_grads(params, step)
         opt.step()
         assert same_bits(params[0], expected[step][0])

@@ -46,7 +46,8 @@ def rates_at(group, schedules, t):
         segments = schedules + tl.load(place)
         factor = schedule_factor(segments, tl.load(place + 1), schedules, t)
         lr *= tl.where(track == 0, factor, 1.0)
-        momentum *= tl.where(track == 1, factor, 1.0)
+        # Without momentum there may be no buffer, and 0 times an infinite factor is not 0.
+        momentum *= tl.where((track == 1) & (momentum != 0.0), factor, 1.0)
         track += 1
     return lr, momentum
 

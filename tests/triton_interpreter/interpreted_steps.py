@@ -11,7 +11,15 @@ import fused_warmup
 from fused_warmup import SGD
 from fused_warmup.backend import triton as backend
 from fused_warmup.backend.triton_tables import DeviceTable
-from fused_warmup.schedules import cosine, linear_warmup, table
+from fused_warmup.schedules import (
+    Kind,
+    PastEnd,
+    Schedule,
+    Segment,
+    cosine,
+    linear_warmup,
+    table,
+)
 
 
 def test_a_late_parameters_first_step_is_its_own():
@@ -42,6 +50,14 @@ def test_a_schedule_of_the_momentum():
     pair.step(5)
     marks = [int(pair.ours.state[g["params"][0]]["first_step"]) for g in pair.ours.param_groups[:2]]
     assert marks == [1, 0]
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp")  # NumPy's, which interprets
+def test_without_momentum_its_schedule_does_nothing():
+    """Not even one that overflows: 0 times infinity is no number, and there is no buffer."""
+    overflows = Schedule((Segment(Kind.EXP, PastEnd.CONTINUE, p=800.0),))
+    pair = Pair(lambda: parameters((BLOCK + 3, 5)), lr=0.1, momentum_schedule=overflows)
+    pair.step(3)
 
 
 def test_a_step_of_empty_tensors_is_a_step():
