@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .reference import FIRST_STEP_NEVER
-
 
 def is_sharded(tensor: Tensor) -> bool:
     """Tell whether a tensor is a DTensor."""
@@ -90,21 +88,32 @@ class ShardedPlan:
         self._locals = [local_of(p) for p in params]
         self._buffers = [(b, local_of(b)) for b in momentum_buffers if b is not None]
         self._params = params
+        # Other ranks mark a parameter's first step and a checkpoint may take any rank's mark, so a
+        # rank without elements of it updates one of zero in their place: the kernel knows when.
+        self._stands_in = [
+            mark is not None and local.numel() == 0
+            for local, mark in zip(self._locals, first_steps, strict=True)
+        ]
+        self._zeros: dict[torch.dtype, Tensor] = {}  # gradients of those, by their dtype
+        buffers = [None if b is None else local_of(b) for b in momentum_buffers]
         self._plan = make(
-            params=self._locals,
-            momentum_buffers=[None if b is None else local_of(b) for b in momentum_buffers],
+            params=self._with_stand_ins(self._locals),
+            momentum_buffers=self._with_stand_ins(buffers),
             first_steps=first_steps,
             **rest,
         )
-        # Other ranks mark a parameter's first step; without elements of it, no kernel does here,
-        # and a checkpoint may take any rank's mark.
-        self._empty_marks = [
-            (i, mark)
-            for i, (local, mark) in enumerate(zip(self._locals, first_steps, strict=True))
-            if mark is not None and local.numel() == 0
-        ]
-        self._t = rest["t"]
         self.active: list[Tensor] = []
+
+    def _with_stand_ins(self, tensors: Sequence[Any]) -> list[Any]:
+        return [
+            tensor.new_zeros(1) if stands_in and tensor is not None else tensor
+            for tensor, stands_in in zip(tensors, self._stands_in, strict=True)
+        ]
+
+    def _zero(self, like: Tensor) -> Tensor:
+        if like.dtype not in self._zeros:
+            self._zeros[like.dtype] = like.new_zeros(1)
+        return self._zeros[like.dtype]
 
     def prepare(
         self,
@@ -122,7 +131,10 @@ class ShardedPlan:
             # FSDP2 puts another local tensor into a parameter when a state dict is assigned.
             if local_of(p) is not local or (grad is not None and not split_alike(grad, p)):
                 return False
-            shards.append(None if grad is None else local_of(grad))
+            shard = None if grad is None else local_of(grad)
+            if shard is not None and self._stands_in[len(shards)]:
+                shard = self._zero(shard)
+            shards.append(shard)
         if any(local_of(buffer) is not local for buffer, local in self._buffers):
             return False
         if not self._plan.prepare(groups, shards, grad_scale, found_inf, write_grads):
@@ -132,8 +144,6 @@ class ShardedPlan:
         ]
         written = write_grads and grad_scale is not None
         self._written = [shard for shard in shards if shard is not None] if written else []
-        self._found_inf = found_inf
-        self._marks = [mark for i, mark in self._empty_marks if shards[i] is not None]
         return True
 
     def launch(self, advance: bool) -> bool:
@@ -142,11 +152,6 @@ class ShardedPlan:
             return False
         # The DTensors around them have version counters of their own.
         torch.autograd.graph.increment_version([*self._plan.active, *self._written])
-        for mark in self._marks:
-            first = mark == FIRST_STEP_NEVER
-            if self._found_inf is not None:
-                first &= self._found_inf == 0
-            mark.copy_(torch.where(first, self._t - int(advance), mark))
         self._written = []  # gradients must not outlive zero_grad()
         return True
 

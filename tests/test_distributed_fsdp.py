@@ -121,12 +121,16 @@ def test_a_gradient_split_otherwise_takes_torchs_way() -> None:
         assert "backend=None" in message
 
 
-def test_ranks_without_elements_mark_first_steps_too() -> None:
-    answers = ranks(2)(fsdp_cases.empty_shards)
+@pytest.mark.parametrize(("momenta", "expected"), [((1.0, 1.0), [0, 0]), ((0.0, 1.0), [-1, 1])])
+def test_ranks_without_elements_mark_first_steps_too(
+    momenta: tuple[float, ...], expected: list[int]
+) -> None:
+    """A step without momentum is no first step on any rank."""
+    answers = ranks(2)(fsdp_cases.empty_shards, *momenta)
     assert [empty for _, _, empty in answers] == [False, True]
     for marks, parts, _ in answers:
         assert parts == ["ShardedPlan"]
-        assert marks == [-1, -1, 0, 0]
+        assert marks == [-1, -1, *expected]
 
 
 def test_autograd_sees_the_step() -> None:

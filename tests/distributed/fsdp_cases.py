@@ -32,6 +32,7 @@ from torch.func import functional_call
 from torch.nn.functional import mse_loss
 
 from fused_warmup import SGD, clip_grad_norm_
+from fused_warmup.schedules import table
 from fused_warmup.sharded import ShardedPlan
 
 Mesh = tuple[int, ...]
@@ -229,13 +230,13 @@ def gradient_split_otherwise() -> tuple[bool, list[str], list[str], str]:
     return same, routes, again, str(caught.value)
 
 
-def empty_shards() -> tuple[list[int], list[int], bool]:
+def empty_shards(*momenta: float) -> tuple[list[int], list[str], bool]:
     """Marks of a parameter of one row on two ranks, before and after a skipped and real steps."""
     mesh = init_device_mesh("cpu", (2,))
     p = distribute_tensor(torch.ones(1, 3), mesh, [Shard(0)]).requires_grad_()
-    opt = SGD([p], **OPTIONS)
+    opt = SGD([p], **OPTIONS, momentum_schedule=table(momenta))
     marks = [int(opt.state[p]["first_step"])]
-    for found_inf in (1.0, 0.0, 0.0):
+    for found_inf in (1.0, *[0.0] * len(momenta)):
         p.grad = distribute_tensor(torch.ones(1, 3), mesh, [Shard(0)])
         opt.grad_scale, opt.found_inf = torch.tensor(2.0), torch.tensor(found_inf)
         opt.step()
