@@ -215,6 +215,7 @@ class CountedOptimizer(Optimizer):
             check_loadable(state["state"], groups)
             adopt(state["state"], own_state, groups)
         super().__setstate__(state)
+        self.defaults = {**options.DEFAULTS, **self.defaults}
         self._forget_plan()
         self._complete_state()
         self._refresh_lr()

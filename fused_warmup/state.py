@@ -176,9 +176,9 @@ def check_loadable(loaded: State, groups: list[dict[str, Any]]) -> None:
     Loaded groups are settled (see `options.settle`).
 
     Raises:
-        TypeError: A group's option is of the wrong type.
-        ValueError: A group's option is out of range, a momentum is not of its parameter's shape,
-            or the step counts disagree.
+        TypeError: A group's option or a parameter's state is of the wrong type.
+        ValueError: A group's option is out of range, a momentum is not of its parameter's shape, a
+            mark is not of one element, or the step counts disagree.
     """
     steps = set()
     options.settle(groups)
@@ -186,7 +186,19 @@ def check_loadable(loaded: State, groups: list[dict[str, Any]]) -> None:
         for p in group["params"]:
             entry = loaded.get(p, {})
             buffer, step = entry.get("momentum_buffer"), entry.get("step")
-            if isinstance(buffer, Tensor) and buffer.shape != p.shape:
+            mark = entry.get("first_step")
+            for name, value in (("momentum_buffer", buffer), ("first_step", mark)):
+                if value is not None and not isinstance(value, Tensor):
+                    raise TypeError(
+                        f"the loaded {name} of {describe(p, group)} is a {type(value).__name__}, "
+                        "it must be a tensor: load what state_dict() gave"
+                    )
+            if mark is not None and mark.numel() != 1:
+                raise ValueError(
+                    f"the loaded first_step of {describe(p, group)} has shape "
+                    f"{tuple(mark.shape)}, it must be one element: load what state_dict() gave"
+                )
+            if buffer is not None and buffer.shape != p.shape:
                 raise ValueError(
                     f"the loaded momentum_buffer of {describe(p, group)} has shape "
                     f"{tuple(buffer.shape)}, the parameter has {tuple(p.shape)}: load a checkpoint "

@@ -20,10 +20,11 @@ from torch.optim.lr_scheduler import (
 )
 
 from fused_warmup import SGD, convert
-from fused_warmup.schedules import Schedule
+from fused_warmup.schedules import Schedule, constant
 
 Make = Callable[[torch.optim.Optimizer], Any]
 OPTIONS = {"momentum": 0.9, "dampening": 0.1, "weight_decay": 0.01}
+half = constant(0.5)
 HOST = {"CyclicLR", "CyclicLR 2", "CyclicLR exp", "OneCycleLR", "OneCycleLR linear"}
 
 
@@ -192,6 +193,21 @@ def test_keeps_names_and_drops_what_schedulers_left_behind() -> None:
     assert (group["name"], group["param_names"]) == ("all", ["weight", "bias"])
     assert not {"initial_lr", "max_lr", "min_lr"} & set(group)
     assert isinstance(Schedule.from_dict(group["schedule"]), Schedule)
+
+
+@pytest.mark.parametrize("make", [None, lambda o: StepLR(o, 2)])
+def test_schedules_that_torch_keeps_without_following_them(
+    make: Make | None,
+) -> None:
+    """torch.optim.SGD keeps what it loads from ours in its groups, and does not follow it."""
+    saved = SGD(models((5, 3)), lr=0.1, momentum=0.9, schedule=half, momentum_schedule=half)
+    runs = []
+    for _ in range(2):
+        opt = torch.optim.SGD(models((5, 3)), lr=0.1, foreach=False)
+        opt.load_state_dict(saved.state_dict())
+        runs += [opt, make(opt) if make else None]
+    opt, scheduler, old, theirs = runs
+    same_run(convert(opt, scheduler), old, theirs, 0, 5)
 
 
 def test_refuses() -> None:

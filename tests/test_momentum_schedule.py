@@ -66,24 +66,6 @@ def test_torch_with_the_momentum_of_each_step(
     assert opt.steps_applied == len(factors)
 
 
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
-@pytest.mark.parametrize("dampened", [(True, False, True), (False, False, True)], ids=str)
-def test_a_first_step_without_dampening_is_the_first(
-    dampened: tuple[bool, ...], backend: str
-) -> None:
-    """The option may come and go: what counts is when the buffer got its first gradient."""
-    params, twins = models(*SHAPES), models(*SHAPES)
-    options = {"lr": 0.1, "momentum": 0.9, "dampening": 0.3}
-    opt = SGD(params, backend=backend, **options)
-    theirs = torch.optim.SGD(twins, foreach=False, **options)
-    for step, on in enumerate(dampened):
-        for each in (opt, theirs):
-            each.param_groups[0]["dampening"] = 0.3 if on else 0.0
-            set_grads(each.param_groups[0]["params"], step)
-            each.step()
-        assert all(map(same_bits, params, twins))
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_low_precision_is_the_references(dtype: torch.dtype) -> None:
     runs = []
@@ -196,6 +178,9 @@ def test_what_is_no_schedule_is_refused() -> None:
     state["param_groups"][0]["momentum_schedule"] = "{"
     with refused(opt, ValueError, "momentum_schedule='{' is no schedule's text"):
         opt.load_state_dict(state)
+    opt.param_groups[0]["momentum_schedule"] = 0.5
+    with refused(opt, TypeError, "momentum_schedule=0.5 is a float"):
+        opt.state_dict()
 
 
 OVERFLOWS = Schedule((Segment(Kind.EXP, PastEnd.CONTINUE, p=800.0),))

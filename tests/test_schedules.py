@@ -157,6 +157,8 @@ def test_then_drops_what_lies_beyond_int64():
         (lambda: Schedule(({"kind": "poly"},)), TypeError, "Schedule.from_dict"),
         (lambda: Schedule((Segment(),), steps=0), ValueError, "steps must lie in"),
         (lambda: Schedule.from_dict([1]), TypeError, "must be a Schedule or the dict"),
+        (lambda: Schedule.from_dict({"segments": 5, "steps": 1}), TypeError, "must be a list of"),
+        (lambda: Schedule.from_dict({"segments": [5], "steps": 1}), TypeError, "must be a list of"),
         (lambda: Schedule.from_dict({"segments": []}), ValueError, "keys 'segments' and 'steps'"),
     ],
 )

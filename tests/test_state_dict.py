@@ -11,6 +11,7 @@ from support import models, parameter, refused, same_bits, set_grads, train
 from torch import Tensor
 
 from fused_warmup import SGD, Schedule, linear_warmup
+from fused_warmup.options import SCHEDULES
 from fused_warmup.schedules import cosine
 
 SHAPES = ((5, 3), (7,), ())
@@ -165,7 +166,7 @@ def test_older_states_load() -> None:
     train(opt, 2)
     state_dict = opt.state_dict()
     for group in state_dict["param_groups"]:
-        for name in ("nesterov", "maximize", "foreach", "differentiable", "fused", "schedule"):
+        for name in ("nesterov", "maximize", "foreach", "differentiable", "fused", *SCHEDULES):
             del group[name]
     for entry in state_dict["state"].values():
         entry["step"] = float(entry["step"])
@@ -178,6 +179,20 @@ def test_older_states_load() -> None:
     set_grads(params_of(other), 5)
     other.step()
     assert other.get_last_lr() == [0.1 * cosine(9)(2)]
+
+
+def test_older_pickles_go_on() -> None:
+    """A pickle holds the defaults of its own time, without the newer options."""
+    opt = make()
+    train(opt, 2)
+    old = copy.deepcopy(opt.__getstate__())
+    for options in (old["defaults"], *old["param_groups"]):
+        del options["momentum_schedule"], options["maximize"]
+    other = SGD.__new__(SGD)
+    other.__setstate__(old)
+    other.add_param_group({"params": models((4,))})
+    train(other, 1)
+    assert other.steps_applied == 3
 
 
 def test_a_parameter_without_state_starts_anew() -> None:
@@ -205,6 +220,18 @@ def negative_count(state_dict: dict[str, Any]) -> None:
         entry["step"] = torch.tensor(-3)
 
 
+def momentum_in_a_list(state_dict: dict[str, Any]) -> None:
+    state_dict["state"][2]["momentum_buffer"] = [1.0, 2.0]
+
+
+def mark_as_a_number(state_dict: dict[str, Any]) -> None:
+    state_dict["state"][2]["first_step"] = 0
+
+
+def two_marks(state_dict: dict[str, Any]) -> None:
+    state_dict["state"][2]["first_step"] = torch.tensor([0, 1])
+
+
 def wrong_rate(state_dict: dict[str, Any]) -> None:
     state_dict["param_groups"][0]["lr"] = float("nan")
 
@@ -220,24 +247,27 @@ def more_groups(state_dict: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "error", "words"),
     [
-        (wrong_shape, ["(2, 2)", "()", "of the same model"]),
-        (wrong_count, ["[3, 9]", "share one count", "a single run"]),
-        (negative_count, ["[-3]", "at least 0", "a single run"]),
-        (wrong_rate, ["nan", "finite"]),
-        (gap, ["a gap", "start=3"]),
-        (more_groups, ["parameter groups"]),
+        (wrong_shape, ValueError, ["(2, 2)", "()", "of the same model"]),
+        (momentum_in_a_list, TypeError, ["momentum_buffer", "list", "must be a tensor", "load"]),
+        (mark_as_a_number, TypeError, ["first_step", "int", "must be a tensor", "load"]),
+        (two_marks, ValueError, ["first_step", "(2,)", "one element", "load"]),
+        (wrong_count, ValueError, ["[3, 9]", "share one count", "a single run"]),
+        (negative_count, ValueError, ["[-3]", "at least 0", "a single run"]),
+        (wrong_rate, ValueError, ["nan", "finite"]),
+        (gap, ValueError, ["a gap", "start=3"]),
+        (more_groups, ValueError, ["parameter groups"]),
     ],
     ids=lambda each: getattr(each, "__name__", ""),
 )
-def test_what_cannot_be_loaded_changes_nothing(spoil, words) -> None:
+def test_what_cannot_be_loaded_changes_nothing(spoil, error, words) -> None:
     opt, other = make(), make()
     train(opt, 3)
     train(other, 1)
     state_dict = copy.deepcopy(opt.state_dict())
     spoil(state_dict)
-    with refused(other, ValueError, *words):
+    with refused(other, error, *words):
         other.load_state_dict(state_dict)
     train(other, 1)
     assert other.steps_applied == 2

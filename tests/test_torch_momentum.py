@@ -73,6 +73,17 @@ def test_equals_torch_at_every_step(name: str, far: int) -> None:
     assert len(set(found)) > 2
 
 
+@pytest.mark.parametrize("name", ["OneCycleLR", "CyclicLR", *SAMPLED])
+def test_of_an_adam_it_is_the_first_beta(name: str) -> None:
+    make = {**CLOSED, **SAMPLED}[name]
+    schedules = []
+    for kind in (torch.optim.SGD, torch.optim.Adam):
+        opt = kind([torch.zeros(1, requires_grad=True)], lr=1.0)
+        opt._opt_called = True  # type: ignore[attr-defined]
+        schedules.append(momentum_from_torch(make(opt), momentum=0.9, steps=STEPS))
+    assert schedules[0] == schedules[1]
+
+
 @pytest.mark.parametrize("name", CLOSED)
 def test_the_base_is_the_highest(name: str) -> None:
     scheduler = CLOSED[name](optimizer())

@@ -16,7 +16,9 @@ from .torch import from_torch, trace
 from .torch_momentum import cyclers, highest_momentum, momentum_from_torch
 
 OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
-SCHEDULERS_OWN = {*RATES, "max_momentum", "base_momentum"}
+# What schedulers left behind, and schedules of a fused optimizer whose state was loaded: they are
+# not what torch.optim.SGD goes by.
+LEFTOVERS = {*RATES, "max_momentum", "base_momentum", *SCHEDULES}
 
 
 def convert(
@@ -77,7 +79,7 @@ def convert(
     per_epoch = whole("steps_per_epoch", steps_per_epoch, 1)
     plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
     groups = [
-        {k: v for k, v in group.items() if k == "lr" or k not in SCHEDULERS_OWN}
+        {k: v for k, v in group.items() if k == "lr" or k not in LEFTOVERS}
         for group in optimizer.param_groups
     ]
     done = 0

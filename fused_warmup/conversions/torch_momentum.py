@@ -97,5 +97,6 @@ def _sampled(box: Sandbox, steps: int | None) -> Schedule:
     while len(values) < steps:
         if values:
             box.step()
-        values.append(float(box.group["momentum"]))
+        group = box.group
+        values.append(float(group["betas"][0] if "betas" in group else group["momentum"]))
     return table(values)

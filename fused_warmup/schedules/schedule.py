@@ -216,7 +216,8 @@ class Schedule(HasAttributes):
         """Return the schedule that `to_dict` wrote; a Schedule is returned as it is.
 
         Raises:
-            TypeError: ``plain`` is neither a mapping nor a Schedule.
+            TypeError: ``plain`` is neither a mapping nor a Schedule, or its segments are no list of
+                mappings.
             ValueError: Missing or unknown keys.
         """
         if isinstance(plain, Schedule):
@@ -231,7 +232,15 @@ class Schedule(HasAttributes):
                 f"a schedule's dict must have the keys 'segments' and 'steps', got "
                 f"{sorted(map(str, plain))}: pass what Schedule.to_dict() returned"
             )
-        return cls(tuple(map(Segment.from_dict, plain["segments"])), plain["steps"])
+        segments = plain["segments"]
+        if not isinstance(segments, (list, tuple)) or not all(
+            isinstance(segment, Mapping) for segment in segments
+        ):
+            raise TypeError(
+                f"the segments of a schedule's dict must be a list of dicts, got {segments!r}: "
+                "pass what Schedule.to_dict() returned"
+            )
+        return cls(tuple(map(Segment.from_dict, segments)), plain["steps"])
 
     def pack(self) -> tuple[bytes, tuple[float, ...]]:
         """Return the segments as 128 bytes each and the values of all tables, joined.
