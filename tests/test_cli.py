@@ -1,5 +1,6 @@
 """The command line: info, plot, doctor."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -91,6 +92,38 @@ def test_plots_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "0., 20 steps, first 0.01" in printed
 
 
+def test_a_recipe_has_its_own_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(RECIPE))
+    with pytest.raises(SystemExit):
+        main(["plot", str(path), "--steps-per-epoch", "5", "--lr", "0.4"])
+    assert "has its own rates, got --lr=0.4: leave it out" in capsys.readouterr().err
+
+
+def test_a_long_schedule_is_drawn_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["plot", f"cosine({10**15})"])
+    printed = capsys.readouterr().out
+    assert f"{10**15 + 1} steps, first 1, last 0" in printed
+    assert printed.splitlines()[-1].endswith(f" {10**15}")
+
+
+def test_a_drawing_fits_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    main(["plot", "cosine(900)"])
+    drawing = capsys.readouterr().out.splitlines()[1:]
+    assert max(map(len, drawing)) == 40
+
+
+def test_a_terminal_without_blocks_gets_a_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", plain)
+    main(["plot", "cosine(9)"])
+    plain.flush()
+    assert b"1 |##" in plain.buffer.getvalue()  # type: ignore[attr-defined]
+
+
 def test_a_picture_without_matplotlib_is_an_error_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +142,10 @@ def test_a_picture_without_matplotlib_is_an_error_alone(
         ["missing.json", "--steps-per-epoch", "5"],
         ["cosine(0)"],
         ["cosine(1, 2, 3)"],
+        ["cosine(9)", "--steps", "0"],
+        ["cosine(9)", "--lr", "-1"],
+        ["cosine(9)", "--lr", "nan"],
+        ["cosine(9)", "--steps-per-epoch", "0"],
     ],
 )
 def test_what_cannot_be_plotted_is_said_in_a_line(

@@ -20,7 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     from .. import __version__
 
-    parser = argparse.ArgumentParser(prog="fused-warmup", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="fused-warmup", description="Draw schedules, and look at what can run them."
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     for add in (add_info, add_plot, add_doctor):

@@ -2,23 +2,28 @@
 
 import argparse
 import importlib.util
-import json
-import math
-from collections.abc import Mapping
+import shutil
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..schedules import Schedule
+from ..schedules.checks import finite, whole
 from ..super_gradients import from_super_gradients
 from .expression import parse_schedule
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ENDLESS = 1000
 """Steps that are drawn of a schedule without a length."""
+POINTS = 10_000
+"""Points of a curve, far more than a picture has pixels, so that no peak is missed in it."""
+MARGIN = 11
+"""Columns of the terminal to the left of a drawing."""
 
 
-def draw(rates: list[float], width: int = 72, height: int = 12) -> str:
-    """Draw numbers as columns of blocks over an axis of steps.
+def draw(rates: list[float], width: int = 72, height: int = 12, last: int | None = None) -> str:
+    """Draw numbers as columns of blocks over an axis of steps, of which ``last`` is the last.
 
     Example:
         >>> print(draw([0.0, 0.5, 1.0, 0.5], width=4, height=2))
@@ -38,11 +43,11 @@ def draw(rates: list[float], width: int = 72, height: int = 12) -> str:
         cells = "".join(BLOCKS[min(max(n - 8 * row, 0), 8)] for n in eighths)
         lines.append(f"{'' if label is None else format(label, '.4g'):>9} |{cells}".rstrip())
     lines.append(f"{'':>9} +{'-' * width}")
-    last = str(len(rates) - 1)
-    return "\n".join([*lines, f"{'':>9}  0{last:>{max(width - 1, len(last))}}"])
+    end = str(len(rates) - 1 if last is None else last)
+    return "\n".join([*lines, f"{'':>9}  0{end:>{max(width - 1, len(end))}}"])
 
 
-def save(rates: dict[str, list[float]], title: str, path: Path) -> None:
+def save(found: dict[str, "Curve"], title: str, path: Path) -> None:
     """Write the curves as a picture.
 
     Raises:
@@ -54,57 +59,59 @@ def save(rates: dict[str, list[float]], title: str, path: Path) -> None:
 
     figure = matplotlib.figure.Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    for name, values in rates.items():
-        axes.plot(values, label=name)
+    for name, curve in found.items():
+        axes.plot(*curve.sampled(POINTS), label=name)
     axes.set(title=title, xlabel="step", ylabel="learning rate")
     axes.grid(alpha=0.3)
-    if len(rates) > 1:
+    if len(found) > 1:
         axes.legend()
     figure.savefig(path, dpi=120)
 
 
-def read_recipe(path: Path) -> Mapping[str, Any]:
-    """Return the training parameters of a SuperGradients recipe, a YAML or a JSON file.
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The rate at ``steps`` steps, worked out where it is asked for."""
 
-    Raises:
-        ValueError: The file holds no mapping, or YAML while PyYAML is not installed.
-    """
-    text = path.read_text()
-    if path.suffix == ".json":
-        recipe = json.loads(text)
-    else:
-        if importlib.util.find_spec("yaml") is None:
-            raise ValueError(f"{path} needs PyYAML: pip install pyyaml, or give the recipe as JSON")
-        import yaml  # type: ignore[import-untyped]
+    schedule: Schedule
+    lr: float
+    steps: int
 
-        recipe = yaml.safe_load(text)
-    if not isinstance(recipe, dict):
-        raise ValueError(f"{path} holds a {type(recipe).__name__}, a mapping is needed")
-    inner = recipe.get("training_hyperparams", recipe)
-    return inner if isinstance(inner, dict) else recipe
+    def sampled(self, points: int) -> tuple[list[int], list[float]]:
+        """Return at most ``points`` steps, the first and the last among them, and their rates."""
+        count = min(points, self.steps)
+        at = [i * (self.steps - 1) // max(count - 1, 1) for i in range(count)]
+        return at, [self.lr * self.schedule(t) for t in at]
 
 
-def curves(options: argparse.Namespace) -> dict[str, list[float]]:
-    """Return the rates to draw, by name."""
+def curves(options: argparse.Namespace) -> dict[str, Curve]:
+    """Return what to draw, by name."""
     path = Path(options.schedule)
+    if options.steps is not None and options.steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {options.steps}: leave it out for all")
     if path.suffix in (".json", ".yaml", ".yml"):
+        if options.lr is not None:
+            raise ValueError(f"{path.name} has its own rates, got --lr={options.lr}: leave it out")
         if options.steps_per_epoch is None:
             raise ValueError(f"{path.name} counts epochs: pass --steps-per-epoch, batches of one")
-        recipe = from_super_gradients(read_recipe(path), options.steps_per_epoch)
+        recipe = from_super_gradients(path, options.steps_per_epoch)
         steps = options.steps or recipe.steps
         rates = recipe.initial_lr.items()
-        return {name: _rates(recipe.schedules[name], steps, lr) for name, lr in rates}
+        return {name: Curve(recipe.schedules[name], lr, steps) for name, lr in rates}
+    lr = 1.0 if options.lr is None else finite("--lr", options.lr, 0.0)
     schedule = parse_schedule(options.schedule)
     if options.steps_per_epoch is not None:
-        schedule = schedule.stretched(options.steps_per_epoch)
+        schedule = schedule.stretched(whole("--steps-per-epoch", options.steps_per_epoch, 1))
     steps = options.steps or (schedule.steps + 1 if schedule.steps else ENDLESS)
-    return {"learning rate": _rates(schedule, steps, options.lr)}
+    return {"learning rate": Curve(schedule, lr, steps)}
 
 
-def _rates(schedule: Schedule, steps: int, lr: float) -> list[float]:
-    if steps < 1 or not math.isfinite(lr):
-        raise ValueError(f"got --steps={steps} and --lr={lr}: both must be positive and finite")
-    return [lr * schedule(t) for t in range(steps)]
+def _printable(drawing: str) -> str:
+    """The drawing in the characters that the terminal has."""
+    try:
+        drawing.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return drawing.translate(dict(zip(map(ord, BLOCKS), "    #####", strict=True)))
+    return drawing
 
 
 def add_plot(commands: Any) -> None:
@@ -114,9 +121,11 @@ def add_plot(commands: Any) -> None:
         found = curves(options)
         if options.png is not None:  # first, so that its error does not follow on a drawing
             save(found, options.schedule, options.png)
-        for name, rates in found.items():
-            print(f"{name}, {len(rates)} steps, first {rates[0]:.4g}, last {rates[-1]:.4g}")
-            print(draw(rates))
+        width = min(72, max(8, shutil.get_terminal_size((83, 24)).columns - MARGIN))
+        for name, curve in found.items():
+            _, rates = curve.sampled(POINTS)
+            print(f"{name}, {curve.steps} steps, first {rates[0]:.4g}, last {rates[-1]:.4g}")
+            print(_printable(draw(rates, width, last=curve.steps - 1)))
         if options.png is not None:
             print(f"wrote {options.png}")
 
@@ -126,7 +135,7 @@ def add_plot(commands: Any) -> None:
         help='builders, as "linear_warmup(100).then(cosine(900))", or a SuperGradients recipe '
         "(.yaml, .json)",
     )
-    parser.add_argument("--lr", type=float, default=1.0, help="base learning rate (1)")
+    parser.add_argument("--lr", type=float, help="base learning rate of builders (1)")
     parser.add_argument("--steps", type=int, help="steps to draw (the schedule's own)")
     parser.add_argument(
         "--steps-per-epoch", type=int, help="batches of an epoch, where the schedule counts epochs"

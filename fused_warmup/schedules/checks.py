@@ -61,9 +61,10 @@ def finite(
         1.0
     """
     if isinstance(value, bool) or not isinstance(value, Real):
+        yaml = ", which YAML makes of 1.0e-3 but not of 1e-3" * isinstance(value, str)
         raise TypeError(
             f"{name} must be a real number, got {value!r} of type {type(value).__name__}: "
-            "pass a float or an int"
+            f"pass a float or an int{yaml}"
         )
     try:
         number = float(value)

@@ -1,5 +1,6 @@
 """Reads SuperGradients' training parameters and refuses what has no meaning there or here."""
 
+import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -108,11 +109,12 @@ def read_options(
     if not isinstance(training_params, Mapping):
         raise TypeError(
             f"training_params must be a mapping, got {type(training_params).__name__}: pass the "
-            "dict given to Trainer.train, or .to_dict() of a TrainingParams object"
+            "dict given to Trainer.train, .to_dict() of a TrainingParams object or a recipe's path"
         )
     if "max_epochs" not in training_params:
         raise ValueError("training_params lacks max_epochs, which has no default: add it")
     params = {**DEFAULTS, **training_params}
+    _refuse_misspelt(training_params)
     _refuse_unsupported(params, steps_per_epoch)
     lr_mode = _mode("lr_mode", params["lr_mode"], LR_MODES)
     warmup_epochs = finite("lr_warmup_epochs", params["lr_warmup_epochs"], 0.0)
@@ -148,6 +150,14 @@ def read_options(
             "never step: lower batch_accumulate or raise max_epochs"
         )
     return options
+
+
+def _refuse_misspelt(training_params: Mapping[str, Any]) -> None:
+    """Other parameters are of no concern here; one nearly of a known name would go unnoticed."""
+    for name in training_params:
+        near = difflib.get_close_matches(str(name), DEFAULTS, 1, cutoff=0.9)
+        if near and name not in DEFAULTS:
+            raise ValueError(f"{name!r} is no parameter of SuperGradients: did you mean {near[0]}?")
 
 
 def _refuse_unsupported(params: Mapping[str, Any], steps_per_epoch: int) -> None:
@@ -195,6 +205,11 @@ def _updates(
 ) -> tuple[float, ...]:
     """The epochs after which Step decays: as given, or every ``step_lr_update_freq`` epochs."""
     given, every = params["lr_updates"], params["step_lr_update_freq"]
+    if isinstance(given, Mapping):
+        raise TypeError(
+            f"lr_updates={dict(given)!r} is a call that Hydra makes: pass the path of the recipe, "
+            "or the list of epochs that the call returns"
+        )
     updates = () if given is None else tuple(finite("lr_updates", update) for update in given)
     if not every:
         if every is None and not updates:

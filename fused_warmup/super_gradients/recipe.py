@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from ..schedules.checks import whole
 from ..schedules.schedule import Schedule
 from ..schedules.segment import Segment
+from .file import read_recipe
 from .options import EPOCH_WARMUP, Options, read_options
 from .rates import read_rates
 from .timeline import timeline
@@ -119,18 +121,22 @@ class SuperGradientsRecipe:
 
 
 def from_super_gradients(
-    training_params: Mapping[str, Any], steps_per_epoch: int, *, faithful: bool = True
+    training_params: Mapping[str, Any] | str | Path,
+    steps_per_epoch: int,
+    *,
+    faithful: bool = True,
 ) -> SuperGradientsRecipe:
     """Convert the training parameters of SuperGradients into base rates and schedules.
 
-    Takes the mapping passed to ``Trainer.train(training_params=...)`` as it is and reads from it
-    ``initial_lr``, ``max_epochs``, ``batch_accumulate``, ``warmup_mode``, ``lr_warmup_epochs``,
-    ``lr_warmup_steps``, ``warmup_initial_lr``, ``lr_cooldown_epochs``, ``lr_mode``, ``lr_updates``,
-    ``step_lr_update_freq``, ``lr_decay_factor``, ``cosine_final_lr_ratio`` and
-    ``lr_schedule_function``; what is absent has SuperGradients' default. Deprecated names
-    (``linear_epoch_step``, ``cosine``, ...) mean what they mean there, and ``warmup_mode=None``,
-    which it documents but refuses, means no warm-up. SuperGradients has no default for
-    ``lr_decay_factor``; here it is 0.1.
+    Takes the mapping passed to ``Trainer.train(training_params=...)`` as it is, or the path of a
+    recipe, and reads from it ``initial_lr``, ``max_epochs``, ``batch_accumulate``, ``warmup_mode``,
+    ``lr_warmup_epochs``, ``lr_warmup_steps``, ``warmup_initial_lr``, ``lr_cooldown_epochs``,
+    ``lr_mode``, ``lr_updates``, ``step_lr_update_freq``, ``lr_decay_factor``,
+    ``cosine_final_lr_ratio`` and ``lr_schedule_function``; what is absent has SuperGradients'
+    default. Deprecated names (``linear_epoch_step``, ``cosine``, ...) mean what they mean there;
+    ``warmup_mode=None``, which it documents but refuses, means no warm-up. SuperGradients has no
+    default for ``lr_decay_factor``; here it is 0.1. Optimizer, momentum and weight decay stay with
+    you.
 
     Schedules count **optimizer steps**. SuperGradients steps after every ``batch_accumulate``-th
     batch, counted through all epochs: step ``t`` follows batch ``(t + 1) * batch_accumulate - 1``,
@@ -172,6 +178,8 @@ def from_super_gradients(
 
     Args:
         training_params: Training parameters; those of no concern to the learning rate are ignored.
+            Or the path of a recipe in YAML or JSON, whole or with the training parameters alone:
+            it means what it means there, files named under ``defaults`` included.
         steps_per_epoch: Batches per epoch, ``len(train_loader)``, whatever ``batch_accumulate``.
         faithful: Whether to reproduce SuperGradients 3.7.1 to the step.
 
@@ -180,9 +188,11 @@ def from_super_gradients(
 
     Raises:
         TypeError: A value of the wrong type.
-        ValueError: A value out of range; an unknown or unsupported mode (torch schedulers, custom
-            classes); ``max_train_batches`` that cuts epochs short; ``finetune``; lengths with which
-            SuperGradients divides by zero or its rates turn complex.
+        OSError: The recipe, or a file that its ``defaults`` name, cannot be read.
+        ValueError: A value out of range; a misspelt name; a file that is no recipe; an unknown or
+            unsupported mode (torch schedulers, custom classes); ``max_train_batches`` that cuts
+            epochs short; ``finetune``; lengths with which SuperGradients divides by zero or its
+            rates turn complex.
 
     Source:
         SuperGradients 3.7.1: training/params.py, training/sg_trainer/sg_trainer.py,
@@ -203,6 +213,8 @@ def from_super_gradients(
         >>> [round(sane.lr_at(t), 4) for t in (7, 8)]
         [0.4, 0.04]
     """
+    if isinstance(training_params, str | Path):
+        training_params = read_recipe(Path(training_params))
     batches = whole("steps_per_epoch", steps_per_epoch, 1)
     options = read_options(training_params, batches, faithful)
     initial_lr, starts = read_rates(training_params, options)
