@@ -169,10 +169,12 @@ def test_bad_schedules_are_named(call, error, message):
 
 @given(BUILT, st.floats(0.0, 10.0), STEPS)
 def test_scaled(schedule, factor, t):
-    # Scaling a and b first rounds differently by a few parts in 2**53 of the largest of them.
+    # Scaling a and b first rounds differently by a few parts in 2**53 of the largest of them, and
+    # by a few units of 2**-1074 where a factor makes the products subnormal.
     largest = max(1.0, *(max(abs(s.a), abs(s.b), *s.values, 0.0) for s in schedule.segments))
     wanted = factor * schedule(t)
-    assert schedule.scaled(factor)(t) == pytest.approx(wanted, rel=0, abs=1e-15 * factor * largest)
+    rounding = 1e-15 * factor * largest + 4 * 2.0**-1074
+    assert schedule.scaled(factor)(t) == pytest.approx(wanted, rel=0, abs=rounding)
     assert schedule.scaled(factor).steps == schedule.steps
 
 
