@@ -6,7 +6,6 @@ element, at the rate of ``schedule_factor`` (csrc/schedule.h).
 """
 
 from collections.abc import Callable, Mapping
-from itertools import chain
 from typing import Any, overload
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.autograd import _profiler_enabled as profiler_enabled  # type: ignore[attr-defined]
 from torch.optim import optimizer as torch_optimizer
 
-from . import options
+from . import hooks, options
 from .backend import require
 from .base import CountedOptimizer
 from .plan import Plan
@@ -158,18 +157,24 @@ class SGD(CountedOptimizer):
                 gradient of another shape or device. Nothing has been updated in either case.
         """
         # torch wraps a class's `step` to run hooks, at a price above the whole fused step; `hooked`
-        # below keeps it from doing so here. A subclass's own `step` is wrapped: it runs the hooks.
-        if type(self).step is SGD.step and (
+        # below keeps it from doing so here.
+        if (
             self._optimizer_step_pre_hooks
             or self._optimizer_step_post_hooks
             or torch_optimizer._global_optimizer_pre_hooks
             or torch_optimizer._global_optimizer_post_hooks
             or profiler_enabled()
         ):
-            return self._step_with_hooks(*(() if closure is None else (closure,)))
+            args = () if closure is None else (closure,)
+            return hooks.run(SGD._step, self, *args)  # type: ignore[no-any-return]
+        if closure is None:
+            self._update()
+            return None
         return self._step(closure)
 
     step.hooked = True  # type: ignore[attr-defined]
+    _hooks_run = False  # whether a step that calls this one runs the hooks
+    profile_hook_step = staticmethod(hooks.once)  # type: ignore[assignment]
 
     def _step(self, closure: Callable[[], float] | None = None) -> float | None:
         loss = None
@@ -178,29 +183,6 @@ class SGD(CountedOptimizer):
                 loss = closure()
         self._update()
         return loss
-
-    def _step_with_hooks(self, *args: Any, **kwargs: Any) -> float | None:
-        with torch.autograd.profiler.record_function(f"Optimizer.step#{type(self).__name__}.step"):
-            for pre_hook in chain(
-                torch_optimizer._global_optimizer_pre_hooks.values(),
-                self._optimizer_step_pre_hooks.values(),
-            ):
-                changed = pre_hook(self, (self, *args), kwargs)
-                if changed is not None:
-                    if not (isinstance(changed, tuple) and len(changed) == 2):
-                        raise RuntimeError(
-                            f"{pre_hook} must return None or a tuple of (new_args, new_kwargs), "
-                            f"but got {changed}."
-                        )
-                    (_, *args), kwargs = changed  # type: ignore[assignment]
-            loss = self._step(*args, **kwargs)
-            self._optimizer_step_code()
-            for post_hook in chain(
-                self._optimizer_step_post_hooks.values(),
-                torch_optimizer._global_optimizer_post_hooks.values(),
-            ):
-                post_hook(self, (self, *args), kwargs)
-            return loss
 
     @torch._disable_dynamo  # type: ignore[attr-defined]
     def _update(self) -> None:
