@@ -59,6 +59,7 @@ class CountedOptimizer(Optimizer):
         """
         group = {**self.defaults, **param_group}
         options.settle([group], like=self.defaults)
+        options.check_nesterov(group)
         super().add_param_group({**param_group, **{k: group[k] for k in options.SCHEDULES}})
         added = self.param_groups[-1]
         try:

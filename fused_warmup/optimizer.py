@@ -104,6 +104,23 @@ class SGD(CountedOptimizer):
         unscale: bool = True,
         write_grads: bool = True,
     ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+            "foreach": foreach,
+            "differentiable": differentiable,
+            "fused": fused,
+            "schedule": schedule,
+            "momentum_schedule": momentum_schedule,
+        }
+        options.settle([defaults])
+        options.check_nesterov(defaults)
+        options.check_flag("unscale", unscale)
+        options.check_flag("write_grads", write_grads)
         if fused and differentiable:
             raise RuntimeError("`fused` does not support `differentiable`: pass one of the two")
         if fused and foreach:
@@ -119,20 +136,6 @@ class SGD(CountedOptimizer):
         self._step_supports_amp_scaling = unscale
         self.write_grads = write_grads
         self._reset_caches()
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-            "maximize": maximize,
-            "foreach": foreach,
-            "differentiable": differentiable,
-            "fused": fused,
-            "schedule": schedule,
-            "momentum_schedule": momentum_schedule,
-        }
-        options.settle([defaults])
         super().__init__(params, defaults)
 
     # -- the step --------------------------------------------------------------------------------

@@ -22,14 +22,18 @@ DEFAULTS: dict[str, Any] = {
 }
 SCHEDULES = {"schedule": "lr", "momentum_schedule": "momentum"}
 """The options that are schedules, and what each is a factor of."""
+FLAGS = ("nesterov", "maximize", "differentiable", "foreach", "fused")
 
 
 def check(group: Mapping[str, Any]) -> None:
-    """Check a group's options.
+    """Check a group's options, each by itself.
+
+    Numbers are those of Python and numpy, arrays of no dimensions, and tensors of one element. Text
+    is none, as with torch, nor are Decimal and Fraction, with which torch cannot step.
 
     Raises:
-        TypeError: An option that is no number.
-        ValueError: One that is negative, not finite, or does not go with another.
+        TypeError: An option that is no number, or a flag that is neither true nor false.
+        ValueError: One that is negative or not finite.
     """
     lr = group["lr"]
     if isinstance(lr, Tensor):
@@ -45,6 +49,18 @@ def check(group: Mapping[str, Any]) -> None:
     _check_number("momentum value", group["momentum"], "0 turns momentum off")
     _check_number("weight_decay value", group["weight_decay"], "0 turns weight decay off")
     _check_number("dampening value", group["dampening"], "0 turns dampening off", negative=True)
+    for name in FLAGS:
+        check_flag(name, group[name])
+
+
+def check_nesterov(group: Mapping[str, Any]) -> None:
+    """Check that the options of a new group go together.
+
+    Not those of one that trains: torch's loop steps on when its momentum is set to 0.
+
+    Raises:
+        ValueError: Nesterov momentum without momentum, or with dampening.
+    """
     if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
         raise ValueError(
             "Nesterov momentum requires a momentum and zero dampening, got "
@@ -88,15 +104,52 @@ def _is_on_the_host(tensor: Tensor) -> bool:
 
 
 def _check_number(what: str, value: Any, remedy: str, *, negative: bool = False) -> None:
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(
+            f"Invalid {what}: a tensor of shape {tuple(value.shape)}, it must have one element: "
+            f"use one parameter group for each value ({remedy})"
+        )
+    if not is_number(value):
+        raise TypeError(
+            f"Invalid {what}: {value!r}, it must be a number: pass a float ({remedy}{_hint(value)})"
+        )
     try:
         number = float(value.detach() if isinstance(value, Tensor) else value)
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"Invalid {what}: {value!r}, it must be a number: pass a float ({remedy})"
-        ) from None
+    except OverflowError:  # an int
+        number = math.inf
     if not math.isfinite(number) or (number < 0 and not negative):
         bound = "finite" if negative else "finite and not negative"
         raise ValueError(f"Invalid {what}: {value}, it must be {bound} ({remedy})")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Check an option that is on or off; None is off, and so are numbers that are 0.
+
+    Raises:
+        TypeError: It is text, "False" for one, or something else that merely has a truth value.
+    """
+    if not (value is None or isinstance(value, bool) or is_number(value)):
+        raise TypeError(f"Invalid {name}: {value!r}, it must be a bool: pass True or False")
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether an option is a real number of Python's, numpy's or torch's."""
+    if isinstance(value, (int, float)):
+        return True
+    if isinstance(value, Tensor):
+        return not value.is_complex()
+    # numpy's scalars and its arrays of no dimensions. Text is an array, too, of kind "U".
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    return getattr(value, "shape", None) == () and kind in ("b", "i", "u", "f")
+
+
+def _hint(text: Any) -> str:
+    """Say where a number that came as text may come from."""
+    try:
+        float(text if isinstance(text, str) else "")
+    except ValueError:
+        return ""
+    return "; YAML takes 1e-3 for text and 1.0e-3 for a number"
 
 
 def plain_schedule(
