@@ -3,7 +3,6 @@
 import copy
 import pickle
 
-import pytest
 import torch
 from support import models, set_grads
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
@@ -97,17 +96,3 @@ def test_resumes_with_the_optimizer() -> None:
     assert resumed.state_dict() == scheduler.state_dict()
     assert resumed.get_last_lr() == scheduler.get_last_lr() == [0.5 * SCHEDULE(5), 0.1]
     assert pickle.loads(pickle.dumps(scheduler)).get_last_lr() == scheduler.get_last_lr()
-
-
-def test_its_optimizer_is_the_optimizer_to_look_at() -> None:
-    opt = optimizer()
-    look = opt.scheduler().optimizer
-    assert look == opt
-    assert opt == look
-    assert look in [opt]
-    assert look != optimizer()
-    assert look == opt.scheduler().optimizer
-    assert (look.__class__, isinstance(look, SGD), hash(look)) == (SGD, True, hash(opt))
-    assert look.defaults is opt.defaults
-    with pytest.raises(TypeError, match="item assignment"):
-        look.param_groups[0]["lr"] = 0.1
