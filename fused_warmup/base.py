@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,7 @@ from .state import (
     with_plain_steps,
     without_live_counters,
 )
+from .unscheduled import SetAside, without_schedules
 
 if TYPE_CHECKING:
     from .step_in_backward import StepInBackward
@@ -39,6 +41,7 @@ class CountedOptimizer(Optimizer):
     write_grads: bool
     # What GradScaler asks; on the class too, for objects that unpickling makes without __init__.
     _step_supports_amp_scaling = True
+    _set_aside: SetAside | None = None
 
     def _reset_caches(self) -> None:
         self._plan: Plan | None = None
@@ -71,6 +74,8 @@ class CountedOptimizer(Optimizer):
         for p in added["params"]:
             if p.requires_grad:
                 self._ensure_state(p, added)
+        if self._set_aside is not None:
+            self._set_aside.note(added, param_group)
         self._forget_plan()
 
     def _ensure_state(self, p: Tensor, group: Mapping[str, Any]) -> None:
@@ -170,6 +175,32 @@ class CountedOptimizer(Optimizer):
         For trainers that insist on a scheduler and loggers that read one; see `RateInForce`.
         """
         return RateInForce(self)
+
+    def without_schedules(self) -> AbstractContextManager[None]:
+        """Take all schedules off for a ``with`` block, and put them back at its end.
+
+        What takes a scheduler's place rewrites ``group["lr"]``, which a schedule would multiply: a
+        finder of rates, torch's SWALR. Inside, the rate is ``group["lr"]`` and the momentum
+        ``group["momentum"]``; steps count on. At the end, and where an exception passes, each group
+        has its schedules again, also those added inside; one that was given another meanwhile, by
+        a load say, keeps that. ``"lr"`` stays what it is then. A `state_dict` or a copy made inside
+        has no schedules, and steps in CUDA graphs captured before keep theirs.
+
+        Example:
+            >>> import torch, fused_warmup
+            >>> weight = torch.zeros(1, requires_grad=True)
+            >>> warmup = fused_warmup.linear_warmup(4)
+            >>> opt = fused_warmup.SGD([weight], lr=0.8, schedule=warmup)
+            >>> weight.sum().backward()
+            >>> with opt.without_schedules():
+            ...     opt.step()
+            ...     print(opt.get_last_lr())
+            [0.8]
+            >>> opt.step()
+            >>> opt.get_last_lr()
+            [0.2]
+        """
+        return without_schedules(self)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Reset the gradients; see torch.optim.Optimizer.zero_grad."""

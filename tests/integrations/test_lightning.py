@@ -6,7 +6,12 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    LearningRateFinder,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -70,3 +75,70 @@ def test_resumes(tmp_path: Path) -> None:
     assert torch.equal(resumed.net[0].weight, whole.net[0].weight)
     assert rest == rates[-len(rest) :]
     assert resumed.optimizers().steps_applied == 16  # type: ignore[union-attr]
+
+
+# What docs/coming_from.md says of what takes the scheduler's place.
+
+
+class Noted(Net):
+    """Notes the rates of its steps; turns to weight averaging as the docs say."""
+
+    def __init__(self, fused: bool, averages_from: int | None = None) -> None:
+        super().__init__(fused)
+        self.rates: list[float] = []
+        self.averages_from, self.lr = averages_from, OPTIONS["lr"]
+
+    def configure_optimizers(self) -> Any:
+        configured = super().configure_optimizers()
+        opt = configured["optimizer"]
+        if self.fused:
+            opt.register_step_post_hook(lambda o, *_: self.rates.append(o.get_last_lr()[0]))
+            return opt
+        opt.register_step_post_hook(lambda o, *_: self.rates.append(o.param_groups[0]["lr"]))
+        return configured
+
+    def on_train_epoch_end(self) -> None:
+        if self.fused and self.averages_from == self.current_epoch + 2:
+            opt = self.trainer.optimizers[0]
+            rates = opt.scheduler().get_last_lr()  # type: ignore[attr-defined]
+            for group, lr in zip(opt.param_groups, rates, strict=True):
+                group["lr"], group["schedule"] = lr, None
+
+
+def noted(net: Noted, folder: Path, callback: Any, epochs: int) -> list[float]:
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=epochs, logger=False, enable_checkpointing=False,
+        callbacks=[callback], default_root_dir=folder,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(net, DataLoader(data(), batch_size=8))
+    return net.rates
+
+
+def test_weight_averaging_has_torchs_rates(tmp_path: Path) -> None:
+    ours, theirs = (
+        noted(
+            Noted(fused, averages_from=2),
+            tmp_path,
+            StochasticWeightAveraging(0.01, swa_epoch_start=2, annealing_epochs=2),
+            epochs=4,
+        )
+        for fused in (True, False)
+    )
+    assert ours == pytest.approx(theirs, rel=1e-12)
+    assert len(ours) == 32
+    assert ours[-1] == pytest.approx(0.01)
+
+
+class Finder(LearningRateFinder):
+    def lr_find(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        with trainer.optimizers[0].without_schedules():  # type: ignore[attr-defined]
+            super().lr_find(trainer, module)
+
+
+def test_the_rate_finder_has_torchs_rates_and_training_too(tmp_path: Path) -> None:
+    ours = noted(Noted(True), tmp_path, Finder(1e-3, 1.0, num_training_steps=6), epochs=2)
+    finder = LearningRateFinder(1e-3, 1.0, num_training_steps=6)
+    theirs = noted(Noted(False), tmp_path, finder, epochs=2)
+    assert ours == pytest.approx(theirs, rel=1e-12)
+    assert ours[6:] == pytest.approx([OPTIONS["lr"] * SCHEDULE(t) for t in range(16)])
