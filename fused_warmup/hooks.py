@@ -40,6 +40,7 @@ def once(step: Callable[..., Any]) -> Callable[..., Any]:
     return hooked
 
 
+@torch._disable_dynamo  # type: ignore[attr-defined]
 def run(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call ``step`` with the hooks and the label around it, unless they are around it already.
 
