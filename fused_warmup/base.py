@@ -116,6 +116,12 @@ class CountedOptimizer(Optimizer):
             values = torch.cat((kept[:first], torch.stack(rates)))
             self._lr[device] = kept.copy_(values) if kept.shape == values.shape else values
 
+    # Dynamo of torch 2.11 cannot trace that an attribute of an optimizer is set, and raises.
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def _clip_next(self, divisor: Tensor | None) -> None:
+        self._clip = divisor
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
     def _forget_plan(self) -> None:
         # The tables that a captured launch reads belong to its plan.
         if self._plan is not None and self._plan.is_captured:
@@ -204,7 +210,8 @@ class CountedOptimizer(Optimizer):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Reset the gradients; see torch.optim.Optimizer.zero_grad."""
-        self._clip = None
+        if self._clip is not None:
+            self._clip_next(None)
         super().zero_grad(set_to_none)
 
     # -- saving and loading ----------------------------------------------------------------------

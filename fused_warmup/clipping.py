@@ -98,7 +98,7 @@ def clip_grad_norm_(
     if scale is not None:
         divisor = divisor * scale.to(divisor.device, non_blocking=True)
     if grads:
-        optimizer._clip = divisor
+        optimizer._clip_next(divisor)
         if scaler is not None:
             _report(scaler, optimizer, norm)
     return norm

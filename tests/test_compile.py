@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 from torch.optim.lr_scheduler import OneCycleLR
 
-from fused_warmup import SGD, linear_warmup
+from fused_warmup import SGD, clip_grad_norm_, linear_warmup
 
 # The compiler itself looks at the .grad of the loss.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
@@ -112,3 +112,46 @@ def test_compiled_step_of_its_own() -> None:
         twin.step()
     assert opt.steps_applied == 4
     assert same_bits(opt.param_groups[0]["params"][0], twin.param_groups[0]["params"][0])
+
+
+def test_clipping_in_a_compiled_step() -> None:
+    """And gradients that are clipped and then dropped, which the next step must not divide."""
+    results = []
+    for compiled in (False, True):
+        weight = torch.zeros(2, requires_grad=True)
+        opt = SGD([weight], lr=1.0)
+
+        def train_step(
+            applies: bool, weight: Tensor = weight, opt: SGD = opt
+        ) -> tuple[Tensor, Tensor]:
+            opt.zero_grad()
+            (weight * torch.tensor([3.0, 4.0])).sum().backward()
+            norm = clip_grad_norm_(opt, 1.0)
+            if not applies:
+                opt.zero_grad()
+                (weight * torch.tensor([3.0, 4.0])).sum().backward()
+            opt.step()
+            return norm, weight.detach().clone()
+
+        run = torch.compile(train_step, backend="eager") if compiled else train_step
+        results.append([run(applies) for applies in (True, True, False, True)])
+    for ours, theirs in zip(*results, strict=True):
+        assert all(map(same_bits, ours, theirs))
+    assert results[1][2][1].tolist() == pytest.approx([-4.2, -5.6])
+
+
+def test_a_group_added_and_a_state_loaded_in_a_compiled_function() -> None:
+    """What replaces the optimizer's own attributes, beside what replaces its groups' contents."""
+    first, second = models((3,), (4,))
+    opt = SGD([first], lr=0.1, momentum=0.9)
+
+    def change() -> None:
+        opt.add_param_group({"params": [second], "lr": 0.2})
+        opt.load_state_dict(opt.state_dict())
+
+    torch.compile(change, backend="eager")()
+    before = second.detach().clone()
+    set_grads([first, second], 0)
+    opt.step()
+    assert [group["lr"] for group in opt.param_groups] == [0.1, 0.2]
+    assert same_bits(second, before - 0.2 * second.grad)
