@@ -13,6 +13,7 @@ from fused_warmup.schedules import cosine
 triton = pytest.importorskip("triton")
 GPUTarget = pytest.importorskip("triton.backends.compiler").GPUTarget
 driver = pytest.importorskip("triton.runtime.driver").driver
+get_ptxas = pytest.importorskip("triton.backends.nvidia.compiler").get_ptxas
 backend = pytest.importorskip("fused_warmup.backend.triton")
 if triton.knobs.runtime.interpret:
     pytest.skip("TRITON_INTERPRET leaves nothing to compile", allow_module_level=True)
@@ -74,6 +75,7 @@ class Compiled:
             plan.launch(True)
         (self.kernel,) = made
         self.asm = self.kernel.asm
+        self.target = target
         self.threads = target.warp_size * backend.NUM_WARPS
 
     def per_thread(self, elements: int) -> int:
@@ -111,7 +113,7 @@ def test_no_register_is_spilled(fp32, tmp_path) -> None:
     assert arch is not None
     report = subprocess.run(
         [
-            triton.knobs.nvidia.ptxas.path,
+            get_ptxas(fp32.target.arch).path,  # which of those it ships depends on its release
             "--verbose",
             f"--gpu-name={arch[1]}",
             "--output-file=/dev/null",
@@ -151,7 +153,8 @@ def test_fp32_moves_sixteen_bytes_at_a_time(fp32) -> None:
 def test_other_dtypes_move_as_much_at_a_time_as_the_widest_allows(pairs, loads, stores) -> None:
     compiled = Compiled(SM_90, pairs, scaled=False)
     found = accesses(compiled.asm["ptx"])
-    vectors = {name: n for name, n in found.items() if ".v" in name}
+    # LLVM reads the coefficients of exp and log, which nothing writes, as .nc; tensors never.
+    vectors = {name: n for name, n in found.items() if ".v" in name and ".nc" not in name}
     expected = {f"ld.global.{name}": n for name, n in loads.items()}
     expected |= {f"st.global.{name}": n for name, n in stores.items()}
     assert vectors == expected
@@ -176,7 +179,7 @@ def test_no_multiply_add_is_fused_but_ours(fp32) -> None:
 
 def test_doubles_are_for_the_rate_alone(fp32) -> None:
     # If each of a thread's elements took one double operation there would be more by BLOCK / 128 of
-    # them for each one.
+    # them for each one, or by TAIL / 128 in the code for a tail.
     double = [
         line
         for line in fp32.asm["llir"].splitlines()
@@ -184,7 +187,8 @@ def test_doubles_are_for_the_rate_alone(fp32) -> None:
     ]
     assert len(double) == 1  # a float32 tensor lr
     narrowed = [line for line in fp32.asm["llir"].splitlines() if "fptrunc double" in line]
-    assert len(narrowed) == 5  # rate, weight decay, momentum, 1 - dampening, sign
+    # Rate, weight decay, momentum, 1 - dampening, sign; newer LLVMs narrow some in two places.
+    assert 5 <= len(narrowed) < 5 + fp32.per_thread(backend.TAIL)
 
 
 def test_all_warps_have_read_the_counter_before_the_ticket_is_taken(fp32) -> None:

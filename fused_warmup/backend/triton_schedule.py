@@ -82,7 +82,7 @@ def segment_factor(segment, schedules, t):
                 base = 1.0 - y
                 exponent = p
                 if kind == COS:
-                    base = (1.0 + tl.cos(PI * load_double(segment + M) * y)) / 2.0
+                    base = (1.0 + tl.cos(load_double(segment + M) * PI * y)) / 2.0
             f = real_pow(base, exponent)
         a = load_double(segment + A)
         factor = b
