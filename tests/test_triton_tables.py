@@ -58,8 +58,8 @@ def test_a_groups_row_holds_a_number_or_the_address_of_a_rate() -> None:
     form = "=dqqqqqqdddqq"
     row = group_row(0.5, (16, 2), (48, 1), options)
     assert struct.unpack(form, row) == (0.5, 0, 0, 16, 2, 48, 1, 0.1, 0.9, 0.0, 1, 0)
-    row = group_row((4096, True), (0, 0), (0, 0), options)
-    assert struct.unpack(form, row) == (0.0, 4096, 1, 0, 0, 0, 0, 0.1, 0.9, 0.0, 1, 0)
+    row = group_row((4096, 3), (0, 0), (0, 0), options)
+    assert struct.unpack(form, row) == (0.0, 4096, 3, 0, 0, 0, 0, 0.1, 0.9, 0.0, 1, 0)
 
 
 def test_tables_of_all_schedules_lie_behind_all_segments() -> None:

@@ -47,8 +47,11 @@ DTYPES = {
     torch.bfloat16: triton.language.bfloat16,
     torch.float16: triton.language.float16,
 }
+LR_DTYPES = tuple(DTYPES)  # in the order of triton_kernel.py
 ACCESS_BYTES = 16  # the widest load and store
-OPTIONS = ("weight_decay", "momentum", "dampening", "nesterov", "maximize")
+NUMBERS = ("weight_decay", "momentum", "dampening")
+SWITCHES = ("nesterov", "maximize")
+OPTIONS = NUMBERS + SWITCHES
 
 
 class TritonPlan:
@@ -177,23 +180,30 @@ class TritonPlan:
             return None
         rows = []
         for i, group in enumerate(groups):
-            lr = group["lr"]
-            if isinstance(lr, Tensor):
-                if not self._is_scalar(lr, torch.float32, torch.float64):
-                    return None
-                lr = lr.data_ptr(), lr.dtype == torch.float64
-            elif not isinstance(lr, (float, int)):
-                return None
-            options = [group[name] for name in OPTIONS]
-            if not all(isinstance(option, (float, int)) for option in options):
-                return None
-            _, momentum, dampening, *_ = options
+            try:
+                lr = self._rate(group["lr"])
+                numbers = [_number(group[name]) for name in NUMBERS]
+                switches = [bool(group[name]) for name in SWITCHES]
+            except (TypeError, ValueError, RuntimeError, OverflowError):
+                return None  # no numbers; Python's own path says so
+            _, momentum, dampening = numbers
             if momentum != 0 and i in self._groups_without_buffer:
                 return None
             if momentum != 0 and dampening != 0 and i in self._groups_without_mark:
                 return None
-            rows.append(group_row(lr, *self._places[i], options))
+            rows.append(group_row(lr, *self._places[i], [*numbers, *switches]))
         return b"".join(rows)
+
+    def _rate(self, lr: Any) -> float | tuple[int, int]:
+        """Return a base rate as a number, or the address and dtype of one on the device."""
+        if not isinstance(lr, Tensor):
+            return _number(lr)
+        if self._is_scalar(lr, *LR_DTYPES):
+            return lr.data_ptr(), LR_DTYPES.index(lr.dtype)
+        with self._guard:
+            if not lr.is_cpu or _capturing(self._device):
+                raise TypeError("a graph cannot read a rate that lies elsewhere at each replay")
+        return _number(lr)
 
     def _lay_out(self, found: Found) -> None:
         """Make the tables for tensors that lie where they were found."""
@@ -223,6 +233,19 @@ class TritonPlan:
 
     def _is_scalar(self, tensor: Tensor, *dtypes: torch.dtype) -> bool:
         return tensor.dtype in dtypes and tensor.numel() == 1 and tensor.device == self._device
+
+
+def _number(option: Any) -> float:
+    """Return an option as the plain number that it stands for: NumPy's and tensors are common.
+
+    Raises:
+        TypeError, ValueError, RuntimeError, OverflowError: It stands for none.
+    """
+    if type(option) in (float, int, bool):
+        return float(option)
+    if isinstance(option, (str, bytes)):
+        raise TypeError("a text is no number")
+    return float(option.detach() if isinstance(option, Tensor) else option)
 
 
 def _in_range(group: Mapping[str, Any]) -> bool:

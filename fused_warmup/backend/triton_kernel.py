@@ -18,10 +18,12 @@ TENSOR_WORDS = tl.constexpr(8)
 PARAM_AT, GRAD_AT, BUFFER_AT, MARK_AT, N_ELEMENTS, N_UNITS, GROUP, PAIR = map(
     tl.constexpr, range(8)
 )
-# A group's row: the base rate or the address of a tensor that holds it, the places of the segments
-# of the rate's schedule and of the momentum's, the options.
+# A group's row: the base rate, or the address of a tensor that holds it and the place of its dtype
+# among the following four; the places of the segments of the rate's schedule and of the momentum's;
+# the options.
 GROUP_WORDS = tl.constexpr(12)
-LR, LR_AT, LR_IS_DOUBLE, LR_SCHEDULE, MOMENTUM_SCHEDULE = map(tl.constexpr, (0, 1, 2, 3, 5))
+LR, LR_AT, LR_DTYPE, LR_SCHEDULE, MOMENTUM_SCHEDULE = map(tl.constexpr, (0, 1, 2, 3, 5))
+FLOAT32, FLOAT64, BFLOAT16, FLOAT16 = map(tl.constexpr, range(4))
 WEIGHT_DECAY, MOMENTUM, DAMPENING, NESTEROV, MAXIMIZE = map(tl.constexpr, range(7, 12))
 
 UNIT = tl.constexpr(16)
@@ -29,15 +31,24 @@ FIRST_STEP_NEVER = tl.constexpr(-1)
 
 
 @triton.jit
+def load_rate(at, dtype):
+    """Return, as float64, the number at an address; 0 where there is none.
+
+    Loads under masks rather than branches, which would take more registers.
+    """
+    there = at != 0
+    double = tl.load(at.to(tl.pointer_type(tl.float64)), there & (dtype == FLOAT64), other=0.0)
+    single = tl.load(at.to(tl.pointer_type(tl.float32)), there & (dtype == FLOAT32), other=0.0)
+    bfloat = tl.load(at.to(tl.pointer_type(tl.bfloat16)), there & (dtype == BFLOAT16), other=0.0)
+    half = tl.load(at.to(tl.pointer_type(tl.float16)), there & (dtype == FLOAT16), other=0.0)
+    narrow = single + bfloat.to(tl.float32) + half.to(tl.float32)
+    return double + narrow.to(tl.float64)
+
+
+@triton.jit
 def rates_at(group, schedules, t):
     """Return a group's learning rate and momentum at step ``t``, in float64."""
-    lr = load_double(group + LR)
-    lr_at = tl.load(group + LR_AT)
-    if lr_at != 0:
-        if tl.load(group + LR_IS_DOUBLE) != 0:
-            lr = tl.load(lr_at.to(tl.pointer_type(tl.float64)))
-        else:
-            lr = tl.load(lr_at.to(tl.pointer_type(tl.float32))).to(tl.float64)
+    lr = load_double(group + LR) + load_rate(tl.load(group + LR_AT), tl.load(group + LR_DTYPE))
     momentum = load_double(group + MOMENTUM)
     # A loop over the two tracks: stating the schedule's code twice would take more registers.
     track = tl.full((), 0, tl.int64)

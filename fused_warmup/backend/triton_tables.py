@@ -26,7 +26,7 @@ def words_of(data: "bytes | array[int]") -> Tensor:
 
 
 def group_row(
-    lr: float | tuple[int, bool],
+    lr: float | tuple[int, int],
     lr_schedule_at: tuple[int, int],
     momentum_schedule_at: tuple[int, int],
     options: Sequence[float],
@@ -34,13 +34,13 @@ def group_row(
     """Return the row of one group.
 
     Args:
-        lr: The base rate, or a tensor's address and whether it is float64.
+        lr: The base rate, or a tensor's address and its dtype's place in `triton_kernel.py`.
         lr_schedule_at: Offset and number of its schedule's segments, see `schedule_words`.
         momentum_schedule_at: Those of its momentum's schedule.
         options: Weight decay, momentum, dampening, nesterov, maximize.
     """
-    rate, at, is_double = (0.0, *lr) if isinstance(lr, tuple) else (lr, 0, False)
-    return ROW.pack(rate, at, is_double, *lr_schedule_at, *momentum_schedule_at, *options)
+    rate, at, dtype = (0.0, *lr) if isinstance(lr, tuple) else (lr, 0, 0)
+    return ROW.pack(rate, at, dtype, *lr_schedule_at, *momentum_schedule_at, *options)
 
 
 def tensor_words(

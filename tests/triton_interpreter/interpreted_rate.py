@@ -1,11 +1,15 @@
 """The Triton kernel's learning rate, in Triton's interpreter."""
 
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
-from cases import SIZES, Pair, parameters
+from cases import DTYPES, SIZES, Pair, bytes_of, parameters
 
 from fused_warmup import SGD
+from fused_warmup.plan import Plan
 from fused_warmup.schedules import Kind, PastEnd, Schedule, Segment, cosine, linear_warmup
 
 
@@ -75,12 +79,62 @@ def test_parameters_follow_the_schedule():
         assert torch.equal(p, q)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_a_tensor_lr_is_read_when_the_step_runs(dtype):
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_tensor_lr_is_read_when_the_step_runs(dtype, monkeypatch):
     lr = torch.tensor(0.1, dtype=dtype)
     opt = SGD(parameters((5,)), lr=lr, backend="triton", schedule=linear_warmup(4))
-    for value in (0.1, 0.7, 0.0):
+    opt.step()
+    monkeypatch.setattr(Plan, "run_carefully", None)  # which would copy it
+    for value in (0.7, 2.0**-12, 0.0):
         lr.fill_(value)
         t = opt.steps_applied
         opt.step()
         assert opt.get_last_lr() == [float(lr) * (t / 4)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr": np.float32(0.1), "momentum": np.float64(0.9), "weight_decay": np.float16(0.01)},
+        {"lr": np.int64(1), "momentum": np.array(0.5), "nesterov": np.bool_(True)},
+        {"momentum": 0.9, "nesterov": 1, "maximize": np.bool_(False)},
+        {"weight_decay": torch.tensor(0.01), "dampening": torch.tensor(0.5), "momentum": 0.9},
+        {"lr": Fraction(1, 8), "weight_decay": torch.tensor(0.01, dtype=torch.bfloat16)},
+        {"maximize": torch.tensor(True), "momentum": 0.9, "nesterov": 2.0},
+        {"maximize": None, "momentum": True, "weight_decay": Decimal("0.01")},
+    ],
+    ids=str,
+)
+def test_whatever_stands_for_a_number_takes_the_short_path(options, monkeypatch):
+    pair = Pair(lambda: parameters((5, 33)), **{"lr": 0.1, **options})
+    pair.step()
+    monkeypatch.setattr(Plan, "run_carefully", None)
+    for _ in range(2):
+        pair.ours.step()
+    monkeypatch.undo()
+    for _ in range(2):
+        pair.theirs.step()
+    pair.check()
+
+
+def test_a_tensor_among_the_options_is_read_each_step():
+    decay = torch.tensor(0.0)
+    p = torch.ones(5, requires_grad=True)
+    p.grad = torch.zeros(5)
+    opt = SGD([p], lr=0.5, weight_decay=decay, backend="triton")
+    opt.step()
+    assert p.tolist() == [1.0] * 5
+    decay.data.fill_(0.5)  # which no version counter tells of
+    opt.step()
+    assert p.tolist() == [0.75] * 5
+
+
+@pytest.mark.parametrize("lr", [1j, torch.ones(2), 10**400, None], ids=str)
+def test_what_stands_for_no_number_changes_nothing(lr):
+    opt = SGD(parameters((5,)), lr=0.1, backend="triton")
+    opt.step()
+    before = bytes_of(opt)
+    opt.param_groups[0]["lr"] = lr
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        opt.step()
+    assert bytes_of(opt) == before
