@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from fused_warmup.options import DEFAULTS
 from fused_warmup.schedules import cosine
 
 triton = pytest.importorskip("triton")
@@ -65,7 +66,7 @@ class Compiled:
             t=torch.zeros((), dtype=torch.int64),
             lr=torch.zeros(1, dtype=torch.float64),
         )
-        options = dict(zip(backend.OPTIONS, (0.1, 0.9, 0.1, False, False), strict=True), lr=0.1)
+        options = {**DEFAULTS, "lr": 0.1, "momentum": 0.9, "dampening": 0.1, "weight_decay": 0.1}
         scalar = torch.ones(1) if scaled else None
         grads = [torch.zeros(100, dtype=grad) for _, grad in pairs]
         assert plan.prepare([options], grads, scalar, scalar, True)

@@ -22,6 +22,7 @@ import triton
 from torch import Tensor
 
 from ..options import check as check_options
+from ..options import is_number
 from ..schedules import Schedule
 from . import triton_kernel
 from .triton_tables import (
@@ -183,7 +184,7 @@ class TritonPlan:
             try:
                 lr = self._rate(group["lr"])
                 numbers = [_number(group[name]) for name in NUMBERS]
-                switches = [bool(group[name]) for name in SWITCHES]
+                switches = [_is_on(group[name]) for name in SWITCHES]
             except (TypeError, ValueError, RuntimeError, OverflowError):
                 return None  # no numbers; Python's own path says so
             _, momentum, dampening = numbers
@@ -236,16 +237,20 @@ class TritonPlan:
 
 
 def _number(option: Any) -> float:
-    """Return an option as the plain number that it stands for: NumPy's and tensors are common.
+    """Return an option as the plain number that it stands for: numpy's and tensors are common.
 
     Raises:
         TypeError, ValueError, RuntimeError, OverflowError: It stands for none.
     """
-    if type(option) in (float, int, bool):
-        return float(option)
-    if isinstance(option, (str, bytes)):
-        raise TypeError("a text is no number")
+    if type(option) is float:
+        return option
+    if not is_number(option):
+        raise TypeError(f"{option!r} is no number")
     return float(option.detach() if isinstance(option, Tensor) else option)
+
+
+def _is_on(option: Any) -> bool:
+    return option is not None and bool(option if type(option) is bool else _number(option))
 
 
 def _in_range(group: Mapping[str, Any]) -> bool:

@@ -1,7 +1,6 @@
 """The Triton kernel's learning rate, in Triton's interpreter."""
 
 from decimal import Decimal
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -99,9 +98,9 @@ def test_a_tensor_lr_is_read_when_the_step_runs(dtype, monkeypatch):
         {"lr": np.int64(1), "momentum": np.array(0.5), "nesterov": np.bool_(True)},
         {"momentum": 0.9, "nesterov": 1, "maximize": np.bool_(False)},
         {"weight_decay": torch.tensor(0.01), "dampening": torch.tensor(0.5), "momentum": 0.9},
-        {"lr": Fraction(1, 8), "weight_decay": torch.tensor(0.01, dtype=torch.bfloat16)},
+        {"lr": np.array(1, dtype=np.uint8), "weight_decay": torch.tensor([0.5]).bfloat16()},
         {"maximize": torch.tensor(True), "momentum": 0.9, "nesterov": 2.0},
-        {"maximize": None, "momentum": True, "weight_decay": Decimal("0.01")},
+        {"maximize": None, "momentum": True, "weight_decay": np.float32(0.01)},
     ],
     ids=str,
 )
@@ -129,12 +128,12 @@ def test_a_tensor_among_the_options_is_read_each_step():
     assert p.tolist() == [0.75] * 5
 
 
-@pytest.mark.parametrize("lr", [1j, torch.ones(2), 10**400, None], ids=str)
+@pytest.mark.parametrize("lr", ["0.1", Decimal("0.1"), 1j, torch.ones(2), 10**400, None], ids=str)
 def test_what_stands_for_no_number_changes_nothing(lr):
     opt = SGD(parameters((5,)), lr=0.1, backend="triton")
     opt.step()
     before = bytes_of(opt)
     opt.param_groups[0]["lr"] = lr
-    with pytest.raises((TypeError, ValueError, OverflowError)):
+    with pytest.raises((TypeError, ValueError), match=r"lr|learning rate"):
         opt.step()
     assert bytes_of(opt) == before

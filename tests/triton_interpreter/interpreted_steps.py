@@ -11,6 +11,7 @@ import fused_warmup
 from fused_warmup import SGD
 from fused_warmup.backend import triton as backend
 from fused_warmup.backend.triton_tables import DeviceTable
+from fused_warmup.options import DEFAULTS
 from fused_warmup.schedules import (
     Kind,
     PastEnd,
@@ -69,7 +70,7 @@ def test_a_step_of_empty_tensors_is_a_step():
 
 def test_a_device_without_gradients_keeps_the_count():
     t, lr = torch.tensor(5), torch.zeros(1, dtype=torch.float64)
-    group = dict(zip(backend.OPTIONS, (0.0, 0.0, 0.0, False, False), strict=True), lr=0.5)
+    group = {**DEFAULTS, "lr": 0.5, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0}
     plan = backend.TritonPlan([torch.ones(3)], [None], [None], [0], [], [-1], [-1], t, lr)
     assert plan.prepare([group], [None], None, None, True)
     plan.launch(True)

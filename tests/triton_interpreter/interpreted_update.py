@@ -12,6 +12,7 @@ from support import OPTIONS
 
 from fused_warmup import SGD
 from fused_warmup.backend import triton as backend
+from fused_warmup.options import DEFAULTS
 from fused_warmup.schedules import linear_warmup
 
 
@@ -102,7 +103,7 @@ def test_gradients_stay_scaled_unless_they_are_to_be_written():
     p, buffer = draw(40, torch.float32, 1), torch.zeros(40)
     grad, t = draw(40, torch.float32, 2), torch.zeros((), dtype=torch.int64)
     lr = torch.zeros(1, dtype=torch.float64)
-    group = dict(zip(backend.OPTIONS, (0.0, 0.9, 0.0, False, False), strict=True), lr=0.5)
+    group = {**DEFAULTS, "lr": 0.5, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0}
     kept, expected = grad.clone(), p - 0.5 * (grad / 4)
     plan = backend.TritonPlan([p], [buffer], [None], [0], [], [-1], [-1], t, lr)
     assert plan.prepare([group], [grad], torch.tensor(4.0), None, False)
