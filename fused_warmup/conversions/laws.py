@@ -205,12 +205,6 @@ LAWS: dict[Any, Callable[[Any, float, dict[str, Any]], Law | None]] = {
     lr_scheduler.OneCycleLR.get_lr: _one_cycle,
     SWALR.get_lr: _swa,
 }
-KNOWN = {
-    *LAWS,
-    lr_scheduler.MultiStepLR.get_lr,
-    lr_scheduler.ConstantLR.get_lr,
-    lr_scheduler.MultiplicativeLR.get_lr,
-}
 FINITE = {
     lr_scheduler.MultiStepLR.get_lr,
     lr_scheduler.ConstantLR.get_lr,
@@ -219,11 +213,6 @@ FINITE = {
     lr_scheduler.OneCycleLR.get_lr,
 }
 """Classes that leave the rate alone from some step on."""
-
-
-def is_known(leaf: Any) -> bool:
-    """Tell whether a scheduler's rates are those of one of torch's own classes."""
-    return type(leaf).get_lr in KNOWN
 
 
 def is_exponential(leaf: Any) -> bool:

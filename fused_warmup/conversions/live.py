@@ -1,6 +1,5 @@
 """From torch.optim.SGD in the middle of a training to the fused optimizer."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,12 +7,8 @@ import torch
 from ..optimizer import SGD
 from ..options import SCHEDULES
 from ..schedules.checks import whole
-from ..schedules.schedule import Schedule
-from ..schedules.segment import Segment
-from . import laws
-from .sandbox import RATES, Sandbox, check_convertible, clock, leaves
-from .torch import from_torch, trace
-from .torch_momentum import cyclers, highest_momentum, momentum_from_torch
+from .rest import RestOfRun
+from .sandbox import RATES, check_convertible, clock, leaves
 
 OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
 # What schedulers left behind, and schedules of a fused optimizer whose state was loaded: they are
@@ -86,13 +81,12 @@ def convert(
     if scheduler is not None and not plateau:
         _check(optimizer, scheduler)
         done = clock(scheduler)
+        rest = RestOfRun(scheduler, done, None if steps is None else whole("steps", steps, 1))
         for i, group in enumerate(groups):
             group["lr"] = _base(optimizer.param_groups[i])
-            group["schedule"] = _schedule(scheduler, i, done, steps)
-            if cyclers(scheduler):
-                group["momentum"] = highest_momentum(scheduler, i)
-            if cyclers(scheduler) and group["momentum"] > 0:
-                group["momentum_schedule"] = momentum_from_torch(scheduler, steps=steps, group=i)
+            group["schedule"] = rest.schedule(i, group["lr"])
+            if (momentum := rest.momentum(i)) is not None:
+                group["momentum"], group["momentum_schedule"] = momentum
             if per_epoch != 1:
                 for name in SCHEDULES:
                     if group.get(name) is not None:
@@ -120,20 +114,3 @@ def _check(optimizer: torch.optim.SGD, scheduler: Any) -> None:
 def _base(group: dict[str, Any]) -> float:
     """Return the rate that a group's factors are relative to: never 0."""
     return float(group.get("initial_lr", group["lr"])) or 1.0
-
-
-def _schedule(scheduler: Any, group: int, done: int, steps: int | None) -> Schedule:
-    """Return the run's schedule: as built, or from here on where the run has left that course."""
-    live = Sandbox(scheduler, group, laws.is_known, live=True)
-    base = _base(live.group) * live.unit
-    rate = live.lr * live.unit / base
-    as_built = from_torch(scheduler, steps=steps, group=group, lr=base)
-    if abs(as_built(done) - rate) <= 1e-9 * max(abs(rate), 1e-9):
-        return as_built
-    left = None if steps is None else max(steps - done, 1)
-    rest = Schedule(
-        tuple(replace(s, start=s.start - done) for s in trace(live, left, start=done))
-    ).scaled(live.unit / base)
-    moved = tuple(replace(segment, start=segment.start + done) for segment in rest.segments)
-    head = (Segment.constant(rate),) if done else ()
-    return Schedule((*head, *moved), steps)

@@ -1,4 +1,4 @@
-"""A copy of a torch scheduler over a stand-in for its optimizer, where it can be run ahead.
+"""A copy of one of torch's own schedulers over a stand-in for its optimizer, to be run ahead.
 
 torch's schedulers are recursions over ``group["lr"]``, and a SequentialLR or ChainedScheduler moves
 several of them over the same number. Nobody states what comes out better than they do, bugs
@@ -7,6 +7,7 @@ included, so the copy runs torch's own code. Between two events, where one formu
 """
 
 import copy
+import inspect
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,24 +19,12 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
     SequentialLR,
 )
+from torch.optim.swa_utils import SWALR
+
+from .copies import ON_THE_HOST, StandIn, StaysOnTheHost
 
 RATES = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
 """Entries of a group that are learning rates; schedulers read them."""
-
-
-class StandIn:
-    """What a scheduler needs of an optimizer."""
-
-    _opt_called = True  # or torch would warn that no step was taken
-
-    def __init__(self, groups: list[dict[str, Any]], defaults: dict[str, Any]) -> None:
-        self.param_groups = groups
-        self.defaults = defaults
-
-    def step(self) -> None:
-        """Do nothing."""
-
-    step._wrapped_by_lr_sched = True  # type: ignore[attr-defined]
 
 
 def children(scheduler: Any) -> list[Any] | None:
@@ -59,14 +48,15 @@ def clock(scheduler: Any) -> int:
     """Return how many times a scheduler has been stepped."""
     if isinstance(scheduler, ChainedScheduler):
         return clock(scheduler._schedulers[0])
-    return int(scheduler.last_epoch)
+    return max(int(scheduler.last_epoch), 0)  # below 0 for one that never counts
 
 
 def check_convertible(scheduler: Any) -> None:
     """Raise where a scheduler cannot become a function of the step.
 
     Raises:
-        TypeError: It is driven by a metric, or is no scheduler of torch's.
+        TypeError: It is driven by a metric or by what its step() is told, or is no scheduler of
+            torch's.
     """
     for leaf in leaves(scheduler):
         if isinstance(leaf, ReduceLROnPlateau):
@@ -80,39 +70,43 @@ def check_convertible(scheduler: Any) -> None:
                 f"got a {type(leaf).__name__}, it must be a scheduler of torch.optim.lr_scheduler: "
                 "use from_timm for timm's, schedules.from_callable for a function of the step"
             )
+    for each in {id(each): each for each in (scheduler, *leaves(scheduler))}.values():
+        _check_steppable(each)
+
+
+def _check_steppable(scheduler: Any) -> None:
+    signature = inspect.signature(scheduler.step)
+    try:
+        signature.bind()
+    except TypeError:
+        needed = [p.name for p in signature.parameters.values() if p.default is p.empty]
+        raise StaysOnTheHost(
+            f"the step() of {type(scheduler).__name__} must be given {', '.join(needed)}, which no "
+            f"schedule can know: {ON_THE_HOST}"
+        ) from None
 
 
 class Sandbox:
     """One group's learning rate under a copy of a scheduler, in units of ``unit``.
 
     Args:
-        scheduler: The scheduler, which is left alone.
-        group: Index of the group.
-        known: Whether a leaf is of a class whose attributes are known. If all are, rates are
-            divided by ``unit`` and the copy has this one group.
+        scheduler: The scheduler, which is left alone; all of it torch's own (`known.stranger`).
+        group: Index of the group, the only one that the copy has.
         live: Start from the scheduler's present state instead of the state it was built in.
     """
 
-    def __init__(
-        self, scheduler: Any, group: int, known: Callable[[Any], bool], live: bool
-    ) -> None:
+    def __init__(self, scheduler: Any, group: int, live: bool) -> None:
         self._live = live
-        self._narrow = all(map(known, leaves(scheduler)))
         self._index = group
         optimizer = optimizer_of(scheduler)
-        groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-        groups = groups[group : group + 1] if self._narrow else groups
-        self._position = 0 if self._narrow else group
-        mine = groups[self._position]
-        initial = float(mine.get("initial_lr", mine["lr"]))
-        self.unit = (initial or 1.0) if self._narrow else 1.0
-        for each in groups:
-            for name in RATES:
-                if name in each:
-                    each[name] = float(each[name]) / self.unit
-            if not live:
-                each["lr"] = each.get("initial_lr", each["lr"])
-        self.stand_in = StandIn(groups, dict(optimizer.defaults))
+        mine = {k: v for k, v in optimizer.param_groups[group].items() if k != "params"}
+        self.unit = float(mine.get("initial_lr", mine["lr"])) or 1.0
+        for name in RATES:
+            if name in mine:
+                mine[name] = float(mine[name]) / self.unit
+        if not live:
+            mine["lr"] = mine.get("initial_lr", mine["lr"])
+        self.stand_in = StandIn([mine], dict(optimizer.defaults))
         self.scheduler = self._copy(scheduler)
 
     def _copy(self, scheduler: Any) -> Any:
@@ -130,11 +124,8 @@ class Sandbox:
         return sequential
 
     def _copy_leaf(self, scheduler: Any) -> Any:
-        if self._narrow:
-            leaf = copy.copy(scheduler)
-            self._narrow_down(leaf)
-        else:
-            leaf = copy.deepcopy(scheduler, {id(scheduler.optimizer): self.stand_in})
+        leaf = copy.copy(scheduler)
+        self._narrow_down(leaf)
         leaf.optimizer = self.stand_in
         if not self._live:
             leaf.last_epoch = -1
@@ -153,8 +144,8 @@ class Sandbox:
 
     @property
     def group(self) -> dict[str, Any]:
-        """The traced group."""
-        return self.stand_in.param_groups[self._position]
+        """The group."""
+        return self.stand_in.param_groups[0]
 
     @property
     def lr(self) -> float:
@@ -177,10 +168,26 @@ class Sandbox:
             leaf.last_epoch += steps
             leaf._step_count += steps
             if isinstance(leaf, CosineAnnealingWarmRestarts):
-                leaf.T_cur += steps
+                leaf.T_cur = (leaf.T_cur + steps) % leaf.T_i
 
         self._walk(self.scheduler, move, steps)
         self.group["lr"] = lr
+
+    def state(self) -> list[float]:
+        """Return the numbers that decide what comes, beside the options of the classes."""
+        found = [self.lr]
+
+        def note(node: Any) -> None:
+            if not isinstance(node, ChainedScheduler):
+                found.append(node.last_epoch)
+            found.extend(getattr(node, name) for name in ("T_cur", "T_i") if hasattr(node, name))
+            if isinstance(node, SWALR):
+                found.append(node._step_count)
+            for child in children(node) or ():
+                note(child)
+
+        note(self.scheduler)
+        return found
 
     def _walk(self, node: Any, visit: Callable[[Any], object], steps: int = 0) -> int | None:
         if isinstance(node, ChainedScheduler):

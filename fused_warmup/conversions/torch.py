@@ -6,7 +6,10 @@ from typing import Any
 from ..schedules.checks import finite, whole
 from ..schedules.schedule import Schedule
 from ..schedules.segment import Kind, Segment
+from ..schedules.tables import table
 from . import laws
+from .known import stranger
+from .own import check_length, check_unused, run_ahead
 from .sandbox import Sandbox, check_convertible, optimizer_of
 
 HORIZON = 2**62
@@ -30,6 +33,12 @@ def from_torch(
     lowest rate stays). Whatever has a closed form becomes one; lambdas become a table of ``steps``
     values. The momentum that OneCycleLR and CyclicLR cycle is `momentum_from_torch`'s.
 
+    A class of your own, and a lambda that may remember its calls (a callable object, a counter that
+    it writes to), is never started over: a copy of it is run ahead as it is, before its first step.
+    `convert` goes on with one that has run. What it reads of other objects stays as it is now; a
+    scheduler that looks at the model, the parameters or a metric belongs on the host, where it
+    works through ``group["lr"]``.
+
     Args:
         scheduler: The scheduler, over any optimizer.
         steps: Length in steps of the scheduler. Needed for lambdas and for schedulers of your own,
@@ -44,9 +53,10 @@ def from_torch(
         A schedule of ``steps`` steps, endless for None.
 
     Raises:
-        TypeError: ReduceLROnPlateau, which stays on the host and works through ``group["lr"]``; no
-            scheduler of torch's.
-        ValueError: ``steps`` is needed; groups differ and ``group`` is None; the base rate is 0.
+        TypeError: ReduceLROnPlateau, which stays on the host and works through ``group["lr"]``, and
+            whatever else follows the training or cannot be copied; no scheduler of torch's.
+        ValueError: ``steps`` is needed, or too many to sample; groups differ and ``group`` is None;
+            the base rate is 0; a scheduler of your own that has run, or moves other options.
 
     Example:
         >>> import torch
@@ -62,9 +72,18 @@ def from_torch(
     check_convertible(scheduler)
     length = None if steps is None else whole("steps", steps, 1)
     n_groups = len(optimizer_of(scheduler).param_groups)
-    if group is not None:
-        return _convert(scheduler, range(n_groups)[group], length, lr)
-    schedules = [_convert(scheduler, i, length, lr) for i in range(n_groups)]
+    groups = range(n_groups) if group is None else [range(n_groups)[group]]
+    bases = [_base(scheduler, i, lr) for i in groups]
+    if stranger(scheduler) is None:
+        schedules = [
+            _convert(scheduler, i, length, base) for i, base in zip(groups, bases, strict=True)
+        ]
+    else:
+        check_unused(scheduler)
+        rates = run_ahead(scheduler, length).rates
+        schedules = [
+            table(rates[i]).scaled(1.0 / base) for i, base in zip(groups, bases, strict=True)
+        ]
     for i, schedule in enumerate(schedules):
         if not _alike(schedule, schedules[0]):
             raise ValueError(
@@ -74,8 +93,7 @@ def from_torch(
     return schedules[0]
 
 
-def _convert(scheduler: Any, group: int, steps: int | None, lr: float | None) -> Schedule:
-    box = Sandbox(scheduler, group, laws.is_known, live=False)
+def _base(scheduler: Any, group: int, lr: float | None) -> float:
     own = optimizer_of(scheduler).param_groups[group]
     base = float(own.get("initial_lr", own["lr"])) if lr is None else finite("lr", lr)
     if base <= 0.0:
@@ -83,6 +101,11 @@ def _convert(scheduler: Any, group: int, steps: int | None, lr: float | None) ->
             f"the base rate of group {group} is {base}, a factor needs one above 0: pass lr=, the "
             "rate that the optimizer will be given"
         )
+    return base
+
+
+def _convert(scheduler: Any, group: int, steps: int | None, base: float) -> Schedule:
+    box = Sandbox(scheduler, group, live=False)
     schedule = Schedule(tuple(trace(box, steps)), steps)
     return schedule if box.unit == base else schedule.scaled(box.unit / base)
 
@@ -128,12 +151,12 @@ def trace(box: Sandbox, steps: int | None, start: int = 0) -> list[Segment]:
             pieces.append(segment)
 
     while t < HORIZON and (steps is None or t < start + steps):
+        if steps is not None and len(pieces) + len(samples) > MAX_SEGMENTS:
+            check_length(steps)
         active, limit = box.active()
         if steps is None and limit is None:
             _check_statable(active)
-        segment, left = _law(box, active) or laws.constant(box.lr, 0)
-        if limit is not None:
-            left = limit - 1 if left is None else min(left, limit - 1)
+        segment, left = _next(box, active, limit)
         if left == 0:
             samples.append(box.lr)
         else:
@@ -154,6 +177,27 @@ def trace(box: Sandbox, steps: int | None, start: int = 0) -> list[Segment]:
         values = tuple(everything(range(start, t)))
         return [Segment(Kind.TABLE, start=start, origin=start, values=values)]
     return pieces
+
+
+def forward(box: Sandbox, steps: int) -> None:
+    """Move a sandbox on by ``steps`` steps."""
+    while steps:
+        segment, left = _next(box, *box.active())
+        left = steps if left is None else min(left, steps)
+        if left:
+            box.jump(left, segment.value_at(left))
+            steps -= left
+        if steps:
+            box.step()
+            steps -= 1
+
+
+def _next(box: Sandbox, active: list[Any], limit: int | None) -> laws.Law:
+    """The formula of the next steps, and for how many more of them it holds; None for ever."""
+    segment, left = _law(box, active) or laws.constant(box.lr, 0)
+    if limit is not None:
+        left = limit - 1 if left is None else min(left, limit - 1)
+    return segment, left
 
 
 def _is_constant(segment: Segment, value: float | None = None) -> bool:

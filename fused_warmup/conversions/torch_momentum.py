@@ -10,6 +10,8 @@ from ..schedules.schedule import Schedule
 from ..schedules.segment import Kind
 from ..schedules.tables import table
 from . import laws
+from .known import stranger
+from .own import check_length, check_unused, run_ahead
 from .sandbox import Sandbox, check_convertible, leaves, optimizer_of
 
 
@@ -63,14 +65,23 @@ def momentum_from_torch(
     length = None if steps is None else whole("steps", steps, 1)
     if not cyclers(scheduler):
         return None
-    base = highest_momentum(scheduler, group) if momentum is None else finite("momentum", momentum)
+    if stranger(scheduler) is not None:
+        check_unused(scheduler)
+        momenta = run_ahead(scheduler, length).momenta[group]
+        return table(momenta).scaled(1.0 / _base(max(momenta), group, momentum))
+    base = _base(highest_momentum(scheduler, group), group, momentum)
+    box = Sandbox(scheduler, group, live=False)
+    return (_closed_form(box) or table(momentum_of(box, length))).scaled(1.0 / base)
+
+
+def _base(highest: float, group: int, momentum: float | None) -> float:
+    base = highest if momentum is None else finite("momentum", momentum)
     if base <= 0.0:
         raise ValueError(
             f"the base momentum of group {group} is {base}, a factor needs one above 0: pass "
             "momentum=, the momentum that the optimizer will be given, or cycle_momentum=False"
         )
-    box = Sandbox(scheduler, group, laws.is_known, live=False)
-    return (_closed_form(box) or _sampled(box, length)).scaled(1.0 / base)
+    return base
 
 
 def _closed_form(box: Sandbox) -> Schedule | None:
@@ -87,16 +98,22 @@ def _closed_form(box: Sandbox) -> Schedule | None:
     return None
 
 
-def _sampled(box: Sandbox, steps: int | None) -> Schedule:
+def momentum_of(box: Sandbox, steps: int | None) -> list[float]:
+    """Return the momenta of the next steps, the present one first.
+
+    Raises:
+        ValueError: ``steps`` is None or too many.
+    """
     if steps is None:
         raise ValueError(
             "a momentum that is cycled by a scheduler inside another one, or by a scale_fn, has no "
             "closed form that is known here: pass steps=, the length of the training, to sample it"
         )
+    check_length(steps)
     values: list[float] = []
     while len(values) < steps:
         if values:
             box.step()
         group = box.group
         values.append(float(group["betas"][0] if "betas" in group else group["momentum"]))
-    return table(values)
+    return values
