@@ -15,6 +15,10 @@ TORCHVISION ?= torchvision==0.28.0
 DEMO ?= examples/demo.py
 # Those of the Pythons that wheels are made for which this machine has.
 PYTHONS ?= $(foreach v,3.11 3.12 3.13,$(shell python$(v) -c 'import sys; print(sys.executable)' 2>/dev/null))
+# Of `make fuzz`: how many, or which one.
+SEEDS ?= 20
+SEED ?=
+PROPERTIES ?= $(shell grep -l '^@given' tests/*.py $(if $(wildcard $(INTEGRATED)),tests/integrations/*.py))
 SANITIZE_TESTS ?= $(wildcard tests/test_native*.py tests/test_cpu*.py tests/test_cuda_kernel.py)
 
 BIN := $(VENV)/bin
@@ -85,6 +89,15 @@ test: venv ## Run the tests and the examples in the docstrings.
 .PHONY: test-integrations
 test-integrations: venv $(INTEGRATED) ## Run the tests beside Lightning, Hugging Face, timm and optax.
 	$(BIN)/python -m pytest -W default tests/integrations
+
+# A fresh seed explores other inputs; examples that failed once are kept and tried first.
+.PHONY: fuzz
+fuzz: venv ## Look for inputs that break a property, with SEEDS=20 fresh seeds.
+	for seed in $(or $(SEED),$$(shuf -i 1-2000000000 -n $(SEEDS))); do \
+	  echo "make fuzz SEED=$$seed"; \
+	  $(BIN)/python -m pytest -W default -m hypothesis --hypothesis-profile=fuzz \
+	    --hypothesis-seed=$$seed $(PROPERTIES); \
+	done
 
 .PHONY: lint
 lint: venv ## Check style: ruff and clang-format.

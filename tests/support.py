@@ -12,6 +12,9 @@ from torch import Tensor
 
 from fused_warmup import SGD
 
+PATIENCE = 900.0
+"""Seconds for a process of a test: to end one that hangs, whatever else the machine does."""
+
 OPTIONS: list[dict[str, Any]] = [
     {
         "momentum": momentum,

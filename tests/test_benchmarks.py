@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from support import PATIENCE
 
 from benchmarks import __main__ as front
 from benchmarks import (
@@ -114,11 +115,18 @@ def test_trace_counts_kernels_copies_and_waits() -> None:
 
 
 class FakeEvent:
+    now = 0.0  # of a clock that moves as it is told
+
     def __init__(self, enable_timing: bool) -> None:
         assert enable_timing
 
+    @classmethod
+    def pass_time(cls, seconds: float) -> None:
+        cls.now += seconds
+
     def record(self) -> None:
-        self.at = time.perf_counter()
+        self.pass_time(1e-9)  # what came before took some time
+        self.at = self.now
 
     def synchronize(self) -> None:
         pass
@@ -130,17 +138,17 @@ class FakeEvent:
 @pytest.mark.parametrize("set_bytes", [1, 4 * 4096])
 def test_device_timer_without_a_device(monkeypatch: pytest.MonkeyPatch, set_bytes: int) -> None:
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
-    monkeypatch.setattr(torch.cuda, "_sleep", lambda spins: time.sleep(spins * 1e-10))
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda spins: FakeEvent.pass_time(spins * 1e-10))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(device_time, "l2_bytes", lambda: 1024)
     timer = device_time.DeviceTimer("cpu")
     sets = device_time.sets_for(set_bytes)  # a small set is flushed, a large one is alone enough
     assert sets == 1
     assert device_time.sets_for(3000) == 3
-    steps = [lambda: time.sleep(2e-4)] * sets
+    steps = [lambda: FakeEvent.pass_time(2e-4)] * sets
     sample = timer.sampler(steps, 1, set_bytes)
     assert sample is not None
-    assert 2e-4 <= sample() < 2e-2
+    assert sample() == pytest.approx(2e-4, rel=1e-4)
     assert timer.sampler(steps, device_time.QUEUE, set_bytes) is None
     assert device_time.copy_bandwidth(timer, (4096,), samples=3)["bytes"] == 8192
 
@@ -311,14 +319,16 @@ def test_process_that_takes_too_long_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu_checks, "WORK", tmp_path)
-    slow = gpu_checks.Process("slow", ["sh", "-c", "echo begun; sleep 60 & wait"])
+    endless = f"echo begun; sleep {10 * PATIENCE:.0f} & wait; echo ended"
+    slow = gpu_checks.Process("slow", ["sh", "-c", endless])
     quick = gpu_checks.Process("quick", ["true"])
-    begin = time.monotonic()
-    rows = gpu_checks.together([slow, quick], 0.5)
-    assert time.monotonic() - begin < 20
-    assert "stopped after" in rows["slow"]["error"]
+    slow.start()
+    limit = time.monotonic() + PATIENCE
+    while slow.output.read_text() != "begun\n" and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert gpu_checks.together([quick], PATIENCE)["quick"]["status"] == 0
+    assert "stopped after" in slow.finish(time.monotonic())["error"]
     assert slow.output.read_text() == "begun\n"
-    assert rows["quick"]["status"] == 0
 
 
 def test_measuring_goes_on_after_a_worker_breaks(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import PATIENCE
 
 from fused_warmup.recipes import large_minibatch
 
@@ -29,7 +30,7 @@ def run_demo(*arguments, cwd):
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         encoding="utf-8",
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "large_batch.py"
 FAULTY = ROOT / "tests" / "distributed" / "faulty_large_batch.py"
-LIMIT = 170  # seconds, below the three minutes that a quick run may take
 
 
 def torchrun(script: Path, *arguments: object, restarts: int = 0, **environment: str) -> str:
@@ -34,11 +34,11 @@ def torchrun(script: Path, *arguments: object, restarts: int = 0, **environment:
             stderr=subprocess.STDOUT,
         )
         try:
-            process.wait(timeout=LIMIT)
+            process.wait(timeout=PATIENCE)
         finally:
             if process.poll() is None:
                 process.terminate()  # the agent then stops its workers
-                process.wait(timeout=30)
+                process.wait(timeout=PATIENCE)
         log.seek(0)
         output = log.read()
     assert process.returncode == 0, output
@@ -108,7 +108,7 @@ def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:
         [sys.executable, EXAMPLE, "--quick", "--resume", "--out", tmp_path],
         capture_output=True,
         encoding="utf-8",
-        timeout=LIMIT,
+        timeout=PATIENCE,
         env={**os.environ, "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": "lo"},
         check=False,
     )

@@ -1,7 +1,8 @@
 """from_torch against torch's schedulers themselves, step by step.
 
-The tolerance is 1e-12 of the base rate: torch's recursions drift by some 1e-14 in a hundred steps,
-and near the zero of a cosine no relative bound could hold for either side.
+The tolerance is 1e-12 of the highest rate so far, the base at least: torch's recursions drift by
+some 1e-14 in a hundred steps, and near the zero of a cosine no relative bound could hold for
+either side.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import (
@@ -144,8 +145,10 @@ def rates_of(opt: Optimizer, scheduler: LRScheduler, steps: int, group: int = 0)
 
 
 def check(schedule: Schedule, base: float, expected: list[float]) -> None:
+    largest = base  # what torch's recursions have rounded: chained cosines rise far above the base
     for t, rate in enumerate(expected):
-        assert abs(base * schedule(t) - rate) <= 1e-12 * base, t
+        largest = max(largest, abs(rate))
+        assert abs(base * schedule(t) - rate) <= 1e-12 * largest, t
 
 
 def test_no_scheduler_of_torchs_is_missing() -> None:
@@ -239,8 +242,9 @@ trees = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=settings.default.max_examples * 3 // 2)
 @given(trees)
+@example(chain([leaf(7, 9, 0.5), leaf(7, 9, 0.5), leaf(7, 8, 0.5)], []))  # 1,884 times the base
 def test_any_nest_of_them_is_torchs(make: Make) -> None:
     """Bugs included: torch's errors are raised by the conversion too."""
     opt = optimizer(0.1)

@@ -19,14 +19,15 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from fused_warmup import SGD
 
 pytest.importorskip("expecttest", reason="torch.testing._internal needs expecttest")
-from torch.testing._internal.common_optimizers import (
+settings.register_profile("ours", settings.default)
+from torch.testing._internal.common_optimizers import (  # noqa: E402
     OptimizerErrorEnum,
     optim_db,
     optim_error_inputs_func_sgd,
     optim_inputs_func_sgd,
 )
 
-settings.load_profile("steady")  # torch's module has just loaded a profile of its own
+settings.load_profile("ours")  # torch's module has just loaded a profile of its own
 
 SGD_INFO = next(info for info in optim_db if info.optim_cls is torch.optim.SGD)
 INPUTS = optim_inputs_func_sgd(device="cpu")

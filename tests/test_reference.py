@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from support import OPTIONS, models, parameter, randn, same_bits, set_grads
 
@@ -14,6 +14,7 @@ from fused_warmup.reference import put_gradient, sgd_reference, widened
 
 SHAPES = ((), (1,), (17,), (5, 7), (3, 1, 2), (0,))
 EPS = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
+TINY = {torch.float32: 2.0**-149, torch.float64: 2.0**-1074}  # the smallest subnormal
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -60,11 +61,16 @@ def by_hand(
     return p
 
 
-numbers = st.floats(-4, 4, allow_subnormal=False)
+numbers = st.floats(-4, 4)
 coefficients = st.sampled_from([0.0, 0.1, 0.5, 0.9, 0.99])
 
 
+PLAIN = dict(momentum=0.0, dampening=0.0, nesterov=False, weight_decay=0.0, maximize=False)
+
+
 @pytest.mark.parametrize("dtype", list(EPS), ids=str)
+@example(p=0.0, grads=[1.4e-45], lr=0.5, **PLAIN)  # the product is half the smallest subnormal
+@example(p=0.0, grads=[4.0], lr=1e-45, **PLAIN)  # a rate that float32 rounds to 1.4e-45
 @given(
     p=numbers,
     grads=st.lists(numbers, min_size=1, max_size=6),
@@ -92,11 +98,15 @@ def test_is_the_formula(dtype, p, grads, lr, momentum, dampening, nesterov, weig
     rounded = [torch.tensor(grad, dtype=dtype).item() for grad in grads]
     start = torch.tensor(p, dtype=dtype).item()
     expected = by_hand(start, rounded, lr=lr, **options)
-    # Five roundings a step, of numbers that a step makes at most 1 + lr (2 + weight_decay) < 4
-    # times as large as the largest before, and momentum at most len(grads) times.
-    n = len(grads)
-    largest = max(abs(start), *map(abs, rounded)) * 4**n * n
-    assert param.item() == pytest.approx(expected, rel=0, abs=5 * n * EPS[dtype] * largest)
+    # A term passes through at most 12 roundings a step, 3 each (the coefficient's, the product's,
+    # the sum's) in d, the buffer, Nesterov's sum and p, and through as many in by_hand's doubles.
+    # Each is at most EPS of a number that the same formula without signs bounds, or half of TINY,
+    # which grows as a unit would that is fed in everywhere.
+    bounds = options | {"maximize": False}
+    largest = by_hand(abs(start), [abs(grad) for grad in rounded], **bounds | {"lr": -lr})
+    growth = by_hand(4.0, [4.0] * len(grads), **bounds | {"lr": -1.0})
+    slack = 24 * len(grads) * (EPS[dtype] * largest + TINY[dtype] * growth)
+    assert param.item() == pytest.approx(expected, rel=0, abs=slack)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import fused_warmup.schedules as schedules
@@ -168,12 +168,14 @@ def test_bad_schedules_are_named(call, error, message):
 
 
 @given(BUILT, st.floats(0.0, 10.0), STEPS)
+@example(cosine_restarts(1, 1, 0.9, 0.5), 2.0**-1022 / 2, 1)  # products are subnormal
 def test_scaled(schedule, factor, t):
-    # Scaling a and b first rounds differently by a few parts in 2**53 of the largest of them, and
-    # by a few units of 2**-1074 where a factor makes the products subnormal.
+    # Scaling a and b first rounds differently: on either side a and b once, their difference twice
+    # and its two products once more, the sum once. That is twelve roundings of at most 2**-53 of
+    # the largest of them, or of half of 2**-1074 where a factor makes the products subnormal.
     largest = max(1.0, *(max(abs(s.a), abs(s.b), *s.values, 0.0) for s in schedule.segments))
     wanted = factor * schedule(t)
-    rounding = 1e-15 * factor * largest + 4 * 2.0**-1074
+    rounding = 12 * 2.0**-53 * factor * largest + 6 * 2.0**-1074
     assert schedule.scaled(factor)(t) == pytest.approx(wanted, rel=0, abs=rounding)
     assert schedule.scaled(factor).steps == schedule.steps
 

@@ -12,7 +12,7 @@ import torch
 from distributed import backward_cases as cases
 from distributed.common import averaged_step, digest, loss_of, make_model, make_optimizer, values_of
 from distributed.pool import ranks
-from support import OPTIONS, copies, same_bits
+from support import OPTIONS, PATIENCE, copies, same_bits
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -314,7 +314,7 @@ def test_peak_memory_of_gradients_falls() -> None:
     for how in ("usual", "inside"):
         command = [sys.executable, "-c", MEMORY, how]
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=120, check=False
+            command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         assert done.returncode == 0, done.stderr
         grown[how] = float(done.stdout)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from support import PATIENCE
 
 STEPS = """
 import torch
@@ -48,7 +49,7 @@ def test_a_step_is_the_same(before: str) -> None:
         [sys.executable, "-W", "error", "-c", STEPS.format(before=before)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr

@@ -20,8 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-
-START_LIMIT, CALL_LIMIT = 120.0, 60.0  # seconds
+from support import PATIENCE
 
 
 def _serve(rank: int, size: int, store: str, pipe: Connection) -> None:
@@ -33,7 +32,7 @@ def _serve(rank: int, size: int, store: str, pipe: Connection) -> None:
         init_method=f"file://{store}",
         rank=rank,
         world_size=size,
-        timeout=timedelta(seconds=CALL_LIMIT),
+        timeout=timedelta(seconds=PATIENCE),
     )
     pipe.send((True, None))
     while (task := pipe.recv()) is not None:
@@ -72,10 +71,10 @@ class Pool:
             theirs.close()
             self._processes.append(process)
             self._pipes.append(ours)
-        self._collect(START_LIMIT)
+        self._collect(PATIENCE)
 
     def __call__(
-        self, function: Callable[..., Any], *arguments: Any, limit: float = CALL_LIMIT
+        self, function: Callable[..., Any], *arguments: Any, limit: float = PATIENCE
     ) -> list[Any]:
         """Run ``function(*arguments)`` on every rank and return what each returned.
 
