@@ -3,6 +3,7 @@
 `optimizer.py` adds the step. State itself (the counter, the momentum, the marks) is in `state.py`.
 """
 
+import operator
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -11,20 +12,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from . import options
+from . import checkpoints, options
+from .late_groups import inherit, warn_if_left_out
 from .plan import Plan
+from .resuming import Given, Source, check_schedules
 from .routing import check_parameter
 from .scheduler import RateInForce
-from .state import (
-    Counters,
-    adopt,
-    check_loadable,
-    ensure_state,
-    home,
-    settled,
-    with_plain_steps,
-    without_live_counters,
-)
+from .state import MAX_STEPS, Counters, ensure_state, home, making_state, settled
 from .unscheduled import SetAside, without_schedules
 
 if TYPE_CHECKING:
@@ -42,6 +36,12 @@ class CountedOptimizer(Optimizer):
     # What GradScaler asks; on the class too, for objects that unpickling makes without __init__.
     _step_supports_amp_scaling = True
     _set_aside: SetAside | None = None
+    _built = False  # whether the groups that it is made with are all there
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        super().__init__(params, defaults)
+        self._built = True
+        inherit(self.defaults, self.param_groups, before={})
 
     def _reset_caches(self) -> None:
         self._plan: Plan | None = None
@@ -50,6 +50,7 @@ class CountedOptimizer(Optimizer):
         self._lr: dict[torch.device, Tensor] = {}
         self._in_backward: StepInBackward | None = None
         self._clip: Tensor | None = None  # what the next step divides gradients by
+        self._given = Given()
 
     # -- groups and state ------------------------------------------------------------------------
 
@@ -63,17 +64,22 @@ class CountedOptimizer(Optimizer):
         group = {**self.defaults, **param_group}
         options.settle([group], like=self.defaults)
         options.check_nesterov(group)
+        if self._built:
+            warn_if_left_out(param_group, self.defaults, self.param_groups)
         super().add_param_group({**param_group, **{k: group[k] for k in options.SCHEDULES}})
         added = self.param_groups[-1]
         try:
             for p in added["params"]:
                 check_parameter(p, added, self.backend)
-        except (TypeError, ValueError):
+            with making_state():
+                for p in added["params"]:
+                    if p.requires_grad:
+                        self._ensure_state(p, added)
+        except Exception:
             self.param_groups.pop()
+            for p in added["params"]:
+                self.state.pop(p, None)
             raise
-        for p in added["params"]:
-            if p.requires_grad:
-                self._ensure_state(p, added)
         if self._set_aside is not None:
             self._set_aside.note(added, param_group)
         self._forget_plan()
@@ -83,24 +89,30 @@ class CountedOptimizer(Optimizer):
         if "step" not in self.state[p]:
             self.state[p]["step"] = self._counters.of(home(p))
 
-    @torch.no_grad()
-    def _complete_state(self) -> None:
-        options.settle(self.param_groups)
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p in self.state or p.requires_grad or p.grad is not None:
-                    self._ensure_state(p, group)
-        everything = [p for group in self.param_groups for p in group["params"]]
-        self._counters.tie(self.state, everything)
-        self._refresh_lr(keep=True)
+    def _complete_state(self, *, to_launch: bool = True) -> None:
+        """Bring groups, state and counters into the form that plans read.
 
-    @torch.no_grad()
+        Args:
+            to_launch: Whether launches come next, which move the count.
+        """
+        with making_state():
+            options.settle(self.param_groups)
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p in self.state or p.requires_grad or p.grad is not None:
+                        self._ensure_state(p, group)
+            everything = [p for group in self.param_groups for p in group["params"]]
+            self._counters.tie(self.state, everything)
+            self._refresh_lr(keep=True)
+        if to_launch:
+            self._counters.leave_to_kernels()
+
     def _refresh_lr(self, keep: bool = False) -> None:
         """Fill the last-rate tensors from the count and the groups, in place where they exist.
 
         Args:
             keep: Leave the rates alone that are there, and add those of devices and groups that
-                are new. Synchronises only where there are such.
+                are new. Synchronises only where there are such, after the first step.
         """
         n = len(self.param_groups)
         devices = {*self._counters.by_device} or {torch.device("cpu")}
@@ -108,13 +120,14 @@ class CountedOptimizer(Optimizer):
             devices = {d for d in devices if d not in self._lr or len(self._lr[d]) != n}
         if not devices:
             return
-        in_force = options.InForce(max(self._counters.value() - 1, 0))
-        for device in devices:
-            kept = self._lr.get(device, torch.empty(0, dtype=torch.float64, device=device))
-            first = len(kept) if keep and len(kept) < n else 0
-            rates = [in_force.lr(group).to(device) for group in self.param_groups[first:]]
-            values = torch.cat((kept[:first], torch.stack(rates)))
-            self._lr[device] = kept.copy_(values) if kept.shape == values.shape else values
+        with making_state():
+            in_force = options.InForce(max(self._counters.value() - 1, 0))
+            for device in devices:
+                kept = self._lr.get(device, torch.empty(0, dtype=torch.float64, device=device))
+                first = len(kept) if keep and len(kept) < n else 0
+                rates = [in_force.lr(group).to(device) for group in self.param_groups[first:]]
+                values = torch.cat((kept[:first], torch.stack(rates)))
+                self._lr[device] = kept.copy_(values) if kept.shape == values.shape else values
 
     # Dynamo of torch 2.11 cannot trace that an attribute of an optimizer is set, and raises.
     @torch._disable_dynamo  # type: ignore[attr-defined]
@@ -127,6 +140,10 @@ class CountedOptimizer(Optimizer):
         if self._plan is not None and self._plan.is_captured:
             self._captured.append(self._plan)
         self._plan = None
+
+    def _has_graphs(self) -> bool:
+        """Whether a CUDA graph holds addresses of this optimizer's state."""
+        return bool(self._captured) or (self._plan is not None and self._plan.is_captured)
 
     # -- what the step did -----------------------------------------------------------------------
 
@@ -141,17 +158,24 @@ class CountedOptimizer(Optimizer):
 
     @steps_applied.setter
     def steps_applied(self, value: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        try:
+            count = -1 if isinstance(value, bool) else operator.index(value)
+        except TypeError:
+            count = -1
+        if not 0 <= count <= MAX_STEPS:
+            bound = "at least 0" if count < 0 else f"at most {MAX_STEPS}"
             raise ValueError(
-                f"steps_applied={value!r} must be an int of at least 0: pass the number of updates "
+                f"steps_applied={value!r} must be an int of {bound}: pass the number of updates "
                 "that were applied before"
             )
+        check_schedules(self.param_groups, count)
         if not self._counters.by_device:
             self._counters.of(home(self.param_groups[0]["params"][0]))
-        self._counters.set(value)
-        for entry in self.state.values():
-            if "first_step" in entry:
-                entry["first_step"].copy_(settled(entry["first_step"]))
+        self._counters.set(count)
+        with making_state():
+            for entry in self.state.values():
+                if "first_step" in entry:
+                    entry["first_step"].copy_(settled(entry["first_step"]))
         self._refresh_lr()
 
     def lr_tensor(self) -> Tensor:
@@ -216,24 +240,57 @@ class CountedOptimizer(Optimizer):
 
     # -- saving and loading ----------------------------------------------------------------------
 
+    @torch._disable_dynamo  # type: ignore[attr-defined]
     def state_dict(self) -> dict[str, Any]:
-        """Return the state in torch.optim.SGD's form, with the step count beside the momentum."""
-        state_dict = without_live_counters(super().state_dict())
-        return {**state_dict, "param_groups": options.with_texts(state_dict["param_groups"])}
+        """Return the state in torch.optim.SGD's form, with the step count beside the momentum.
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        As with torch's optimizers the tensors are those of the optimizer, which its next step
+        changes; only the count is a copy. For a state to go back to, take
+        ``copy.deepcopy(opt.state_dict())``. A file has copies by itself.
+        """
+        return checkpoints.save(self)
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], *, schedules: Source | None = None
+    ) -> None:
         """Load a state dict of this class or of torch.optim.SGD, in place.
 
-        Tensors keep their addresses, so a captured graph stays valid. A state without step counts
-        (torch.optim.SGD's) leaves the count as it is, and one without schedules the schedules: set
+        Tensors keep their addresses, a tensor lr too, so a captured graph stays valid. Options come
+        from the state dict, except that
+
+        - a schedule given in code stays, with a warning where the state dict has another. Where a
+          group has none, it takes that of the state dict: set ``group["schedule"] = None`` before
+          others load, torch.distributed.checkpoint or a trainer.
+        - of a torch.optim.SGD that a scheduler drove, a group with a schedule takes the rate that
+          the scheduler began with (``initial_lr``), of which the schedule is a factor.
+
+        A state without step counts (torch.optim.SGD's) leaves the count as it is: set
         `steps_applied` to say where the schedule goes on.
 
+        Args:
+            state_dict: The state dict.
+            schedules: Whose schedules to follow where both have one: ``"code"``, ``"checkpoint"``,
+                or None for the code's with a warning.
+
         Raises:
-            TypeError: An option of the wrong type.
+            KeyError: It is no optimizer's state dict.
+            TypeError: An option or a parameter's state is of the wrong type.
             ValueError: The groups or shapes are not this optimizer's, an option is out of range, or
-                the step counts disagree. Nothing has changed in either case.
+                the step counts disagree. Nothing has changed in any case.
+
+        Example:
+            >>> import torch
+            >>> from fused_warmup import SGD, get_schedule
+            >>> weight = torch.zeros(1, requires_grad=True)
+            >>> first = SGD([weight], lr=1.0, schedule=get_schedule("linear", 2, 6))
+            >>> first.steps_applied = 6
+            >>> longer = SGD([weight], lr=1.0, schedule=get_schedule("linear", 2, 12))
+            >>> longer.load_state_dict(first.state_dict(), schedules="code")
+            >>> longer.steps_applied, longer.scheduler().get_last_lr()
+            (6, [0.6])
         """
-        super().load_state_dict(with_plain_steps(state_dict))
+        checkpoints.load(self, state_dict, schedules)
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("backend", "write_grads", "_step_supports_amp_scaling")
@@ -241,20 +298,19 @@ class CountedOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Called by pickle and deepcopy on a bare object, and by load_state_dict on a live one.
-        own_state, own_groups = self.__dict__.get("state"), self.__dict__.get("param_groups")
-        groups = state["param_groups"]
-        for i, group in enumerate(groups):
-            kept = own_groups[i] if own_groups is not None else {}
-            for name, value in options.DEFAULTS.items():
-                group.setdefault(name, kept.get(name, value))
-        if own_state is None:
+        bare = "state" not in self.__dict__
+        if bare:
             self.backend, self.write_grads = None, True
             self._reset_caches()
-        else:
-            check_loadable(state["state"], groups)
-            adopt(state["state"], own_state, groups)
+        for group in state["param_groups"]:
+            for name, value in options.DEFAULTS.items():
+                group.setdefault(name, value)
         super().__setstate__(state)
-        self.defaults = {**options.DEFAULTS, **self.defaults}
+        if bare:
+            self.defaults = {**options.DEFAULTS, **self.defaults}
         self._forget_plan()
-        self._complete_state()
+        self._complete_state(to_launch=False)
         self._refresh_lr()
+        if bare:
+            self._built = True
+            inherit(self.defaults, self.param_groups, before={})

@@ -6,6 +6,7 @@ own bits; bfloat16 and float16 are widened to float32 first and rounded once at 
 fused kernel does.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,7 +64,23 @@ def sgd_reference(
     if isinstance(lr, Tensor) and lr.requires_grad:
         param.addcmul_(d, lr.to(d.dtype), value=-1)
     else:
-        param.add_(d, alpha=-float(lr))
+        param.add_(d, alpha=-float(on_host(lr, 1.0)))
+
+
+def is_fake(tensor: Tensor) -> bool:
+    """Tell whether a tensor is one of FakeTensorMode, which has a shape and no values."""
+    module = sys.modules.get("torch._subclasses.fake_tensor")
+    return module is not None and isinstance(tensor, module.FakeTensor)
+
+
+def on_host(number: Tensor | float, if_fake: float) -> Any:
+    """Return a number, that in a tensor of one element too, which waits for its device.
+
+    Of a fake tensor, ``if_fake``: shapes and memory, all that FakeTensorMode is for, are the same.
+    """
+    if not isinstance(number, Tensor):
+        return number
+    return if_fake if is_fake(number) else number.item()
 
 
 def widened(dtype: torch.dtype) -> torch.dtype:
@@ -138,9 +155,9 @@ class ReferencePlan:
     def launch(self, advance: bool) -> bool:
         """Apply the step. False where ``found_inf`` skipped it."""
         grads, self._grads = self._grads, []  # no gradient outlives the step for our sake
-        if self._found_inf is not None and float(self._found_inf) != 0.0:
+        if self._found_inf is not None and on_host(self._found_inf, 0.0) != 0.0:
             return False
-        t = int(self.t)
+        t = int(on_host(self.t, 0))
         with torch.set_grad_enabled(any(group["differentiable"] for group in self._groups)):
             rates = [self._rate(i, t) for i in range(len(self._groups))]
             momenta = [self._momentum(i, t) for i in range(len(self._groups))]
@@ -162,7 +179,7 @@ class ReferencePlan:
         factor = self.schedules[self.schedule_of[group]](t)
         if isinstance(lr, Tensor) and lr.requires_grad:
             return lr * factor
-        return float(lr) * factor
+        return float(on_host(lr, 1.0)) * factor
 
     def _momentum(self, group: int, t: int) -> float:
         momentum, index = self._groups[group]["momentum"], self.momentum_schedule_of[group]
@@ -177,7 +194,7 @@ class ReferencePlan:
             buffer = flag = None
         first_step = False
         if flag is not None:
-            first_step = int(flag) in (FIRST_STEP_NEVER, t)
+            first_step = on_host(flag, FIRST_STEP_NEVER) in (FIRST_STEP_NEVER, t)
             if first_step:
                 flag.fill_(t)
         wide = widened(param.dtype)

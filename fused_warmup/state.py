@@ -6,18 +6,21 @@ dtype. Loaders replace it and ZeRO moves it to the CPU; `Counters.tie` brings th
 ties all parameters to the device's own tensor again, whose address a captured graph may hold.
 """
 
-from collections.abc import Iterable, Mapping, MutableMapping
+import operator
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import options
-from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER
-from .routing import describe, is_dense, same_layout
+from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER, on_host
+from .routing import is_dense, same_layout
 from .sharded import any_nonzero, local_of, split_as
 
 State = MutableMapping[Any, dict[str, Any]]
+MAX_STEPS = 2**62
+"""The highest count that is taken: far above any training, and from there none wraps around."""
 
 
 def home(param: Tensor) -> torch.device:
@@ -25,25 +28,101 @@ def home(param: Tensor) -> torch.device:
     return torch.device("cpu") if param.is_meta else param.device
 
 
+@contextmanager
+def making_state() -> Iterator[None]:
+    """What state is made under: no tensor of inference mode, which could not be stepped outside."""
+    with torch.inference_mode(mode=False), torch.no_grad():
+        yield
+
+
+def count_of(step: Any) -> int:
+    """Return a step count that a checkpoint or a loader brought as an int.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is no whole number.
+    """
+    value = step
+    if isinstance(step, Tensor):
+        one = step.numel() == 1 and not step.is_meta
+        value = on_host(local_of(step), 0) if one else tuple(step.shape)
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        count = int(value) if isinstance(value, float) else operator.index(value)
+        if count != value:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"a step count of the loaded state is {step!r}, it must be a whole number: load what "
+            "state_dict() gave"
+        ) from None
+    return count
+
+
+def one_count(steps: Iterable[Any]) -> int:
+    """Return the count that all of some parameters' steps are; see `count_of`.
+
+    Raises:
+        TypeError: One is no number.
+        ValueError: They disagree, or are no counts.
+    """
+    values = set(map(count_of, steps))
+    if len(values) > 1 or not all(0 <= value <= MAX_STEPS for value in values):
+        raise ValueError(
+            f"the loaded state holds step counts {sorted(values)}, all parameters of an optimizer "
+            f"share one count of at least 0 and at most {MAX_STEPS}: load a checkpoint of a single "
+            "run"
+        )
+    return values.pop()
+
+
 class Counters:
     """The step counter of every device that holds parameters, all of one value."""
 
     def __init__(self) -> None:
         self.by_device: dict[torch.device, Tensor] = {}
+        # The count while no kernel can have moved it, with the version of each counter then.
+        self._known: tuple[int, list[int]] | None = None
+        self._launched = False
 
     def of(self, device: torch.device) -> Tensor:
         """Return the counter of a device; a new one starts at the value of the others."""
         if device not in self.by_device:
-            counter = torch.zeros((), dtype=torch.int64, device=device)
-            for other in self.by_device.values():
-                counter.copy_(other)
-                break
+            known = None if self.by_device and not self._is_known() else self.value()
+            with making_state():
+                counter = torch.zeros((), dtype=torch.int64, device=device)
+                for other in self.by_device.values():
+                    counter.copy_(other)
+                    break
             self.by_device[device] = counter
+            if known is not None:
+                self._know(known)
         return self.by_device[device]
 
     def value(self) -> int:
-        """Return the count. Synchronises with the device."""
-        return next((int(counter) for counter in self.by_device.values()), 0)
+        """Return the count. Synchronises with the device, but not before the first step."""
+        if self._known is not None and self._is_known():
+            return self._known[0]
+        return next((int(on_host(counter, 0)) for counter in self.by_device.values()), 0)
+
+    def _versions(self) -> list[int] | None:
+        counters = self.by_device.values()
+        return None if any(c.is_inference() for c in counters) else [c._version for c in counters]
+
+    def _is_known(self) -> bool:
+        """Whether nobody has written to the counters since their value was noted."""
+        return self._known is not None and self._known[1] == self._versions()
+
+    def _know(self, value: int) -> None:
+        versions = self._versions()
+        known = not self._launched and versions is not None
+        self._known = (value, versions or []) if known else None
+
+    def leave_to_kernels(self) -> None:
+        """Take into account that launches move the count from here on, of graphs for example."""
+        self._launched, self._known = True, None
 
     def advance(self) -> None:
         """Count one step on every device, without a sync."""
@@ -54,6 +133,7 @@ class Counters:
         """Set every device's counter in place."""
         for counter in self.by_device.values():
             counter.fill_(value)
+        self._know(value)
 
     def tie(self, state: State, params: Iterable[Tensor]) -> None:
         """Make ``state[p]["step"]`` the device's counter for each parameter.
@@ -61,7 +141,8 @@ class Counters:
         Counters that somebody put in the place of ours carry the truth: their value is taken over.
 
         Raises:
-            ValueError: They disagree.
+            TypeError: One is no number.
+            ValueError: They disagree, or are no counts.
         """
         tied = [p for p in params if p in state]
         foreign: dict[int, Any] = {}
@@ -70,21 +151,20 @@ class Counters:
             if step is not None and step is not self.by_device.get(home(p)):
                 foreign[id(step)] = step
         if foreign:
-            values = {int(step) for step in foreign.values()}
-            if len(values) > 1:
-                raise ValueError(
-                    f"the loaded state holds step counts {sorted(values)}, all parameters of an "
-                    "optimizer share one count: load a checkpoint of a single run"
-                )
+            count = one_count(foreign.values())
             for p in tied:
                 self.of(home(p))
-            self.set(values.pop())
+            self.set(count)
         for p in tied:
             state[p]["step"] = self.of(home(p))
         if tied:
             # A device that parameters have left is not advanced any more: its count would be old.
             used = {home(p) for p in tied}
-            self.by_device = {d: c for d, c in self.by_device.items() if d in used}
+            if any(device not in used for device in self.by_device):
+                known = self.value() if self._is_known() else None
+                self.by_device = {d: c for d, c in self.by_device.items() if d in used}
+                if known is not None:
+                    self._know(known)
 
 
 def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
@@ -101,8 +181,10 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
         return
     if buffer is not None and buffer.is_meta and not param.is_meta:
         buffer = None
+    if buffer is not None and buffer.layout != torch.strided:  # of torch.optim.SGD, sparse
+        buffer = buffer.to_dense()
     if buffer is not None and (buffer.dtype, buffer.shape) != (param.dtype, param.shape):
-        if not buffer.is_meta and any_nonzero(buffer):
+        if not buffer.is_meta and on_host(any_nonzero(buffer), False):
             raise TypeError(
                 f"a parameter of shape {tuple(param.shape)} is {param.dtype} now and its "
                 f"momentum_buffer is {buffer.dtype} of shape {tuple(buffer.shape)}, they must be "
@@ -131,31 +213,13 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
         entry["first_step"] = mark.to(device=home(param), dtype=torch.int64)
 
 
-def with_plain_steps(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state dict whose step counts are ints.
-
-    torch's loader makes a step tensor float32 where a group has ``fused`` set, and float32 cannot
-    count past 2**24. An int passes through as it is.
-    """
-    plain = dict(state_dict)
-    plain["state"] = {
-        key: {
-            name: int(value) if name == "step" and isinstance(value, Tensor) else value
-            for name, value in entry.items()
-        }
-        if isinstance(entry, dict)
-        else entry
-        for key, entry in state_dict["state"].items()
-    }
-    return plain
-
-
-def settled(mark: Tensor) -> Tensor:
-    """Return a first-step mark that tells whether the parameter has stepped, but not when.
+def settled(mark: Tensor, count: int = 0) -> Tensor:
+    """Return a first-step mark without the step that it names, unless that is before ``count``.
 
     A count that is set anew may come by the step of the mark again.
     """
-    return torch.where(mark < 0, mark, FIRST_STEP_BEFORE).to(torch.int64)
+    stays = (mark < 0) | (mark < count)
+    return torch.where(stays, mark, FIRST_STEP_BEFORE).to(torch.int64)
 
 
 def first_step_mark(momentum_buffer: Tensor) -> Tensor:
@@ -170,99 +234,32 @@ def first_step_mark(momentum_buffer: Tensor) -> Tensor:
     )
 
 
-def check_loadable(loaded: State, groups: list[dict[str, Any]]) -> None:
-    """Raise, before anything has changed, where a loaded state cannot be used.
+def pack(state: State, groups: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a state dict as torch packs it: parameters by number, shared by their first one.
 
-    Loaded groups are settled (see `options.settle`).
-
-    Raises:
-        TypeError: A group's option or a parameter's state is of the wrong type.
-        ValueError: A group's option is out of range, a momentum is not of its parameter's shape, a
-            mark is not of one element, or the step counts disagree.
+    The count alone is a copy, one for all parameters that share it: what a state dict tells of a
+    step must not change with the next.
     """
-    steps = set()
-    options.settle(groups)
+    number_of: dict[Tensor, int] = {}
+    packed_groups = []
+    n = 0
     for group in groups:
-        for p in group["params"]:
-            entry = loaded.get(p, {})
-            buffer, step = entry.get("momentum_buffer"), entry.get("step")
-            mark = entry.get("first_step")
-            for name, value in (("momentum_buffer", buffer), ("first_step", mark)):
-                if value is not None and not isinstance(value, Tensor):
-                    raise TypeError(
-                        f"the loaded {name} of {describe(p, group)} is a {type(value).__name__}, "
-                        "it must be a tensor: load what state_dict() gave"
-                    )
-            if mark is not None and mark.numel() != 1:
-                raise ValueError(
-                    f"the loaded first_step of {describe(p, group)} has shape "
-                    f"{tuple(mark.shape)}, it must be one element: load what state_dict() gave"
-                )
-            if buffer is not None and buffer.shape != p.shape:
-                raise ValueError(
-                    f"the loaded momentum_buffer of {describe(p, group)} has shape "
-                    f"{tuple(buffer.shape)}, the parameter has {tuple(p.shape)}: load a checkpoint "
-                    "of the same model"
-                )
-            if step is not None:
-                steps.add(int(step))
-    if len(steps) > 1 or any(step < 0 for step in steps):
-        raise ValueError(
-            f"the loaded state holds step counts {sorted(steps)}, all parameters of an optimizer "
-            "share one count of at least 0: load a checkpoint of a single run"
-        )
+        for i, p in enumerate(group["params"], n):
+            number_of.setdefault(p, i)
+        n += len(group["params"])
+        options = {name: value for name, value in group.items() if name != "params"}
+        packed_groups.append({**options, "params": [number_of[p] for p in group["params"]]})
 
-
-@torch.no_grad()
-def adopt(loaded: State, own: State, groups: Iterable[Mapping[str, Any]]) -> None:
-    """Move loaded values into the tensors that the optimizer already has, and keep those.
-
-    A captured graph holds their addresses. A parameter without a loaded momentum has not been
-    stepped: its own is zeroed.
-    """
-    for group in groups:
-        for p in group["params"]:
-            entry, old = loaded.get(p, {}), own.get(p, {})
-            buffer, mark = entry.pop("momentum_buffer", None), entry.pop("first_step", None)
-            if mark is not None:
-                mark = settled(mark)
-            elif buffer is not None and group["dampening"] != 0 and "step" not in entry:
-                # torch.optim.SGD's: it has no momentum before a parameter's first step.
-                mark = torch.full((), FIRST_STEP_BEFORE, dtype=torch.int64, device=home(p))
-            if "momentum_buffer" in old:
-                kept = old["momentum_buffer"]
-                buffer = kept.zero_() if buffer is None else _kept_or(buffer, kept)
-            if "first_step" in old:
-                mark = first_step_mark(buffer) if mark is None else mark
-                mark = _kept_or(mark, old["first_step"])
-            if buffer is not None:
-                entry["momentum_buffer"] = buffer
-            if mark is not None:
-                entry["first_step"] = mark
-            if entry:
-                loaded[p] = entry
-
-
-def _kept_or(value: Tensor, kept: Tensor) -> Tensor:
-    """Return ``kept`` filled with ``value`` if it can hold it, else ``value``."""
-    alike = (value.shape, value.dtype) == (kept.shape, kept.dtype)
-    return kept.copy_(split_as(value, kept)) if alike else value
-
-
-def without_live_counters(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state dict that shares no counter with the optimizer it came from."""
     clones: dict[int, Tensor] = {}
 
-    def cloned(entry: dict[str, Any]) -> dict[str, Any]:
-        step = entry.get("step")
+    def with_own_count(entry: Any) -> Any:
+        step = entry.get("step") if isinstance(entry, dict) else None
         if not isinstance(step, Tensor):
             return entry
         return {**entry, "step": clones.setdefault(id(step), step.clone())}
 
-    return {
-        **state_dict,
-        "state": {
-            key: cloned(entry) if isinstance(entry, dict) else entry
-            for key, entry in state_dict["state"].items()
-        },
+    packed = {
+        number_of[key] if isinstance(key, Tensor) else key: with_own_count(entry)
+        for key, entry in state.items()
     }
+    return {"state": packed, "param_groups": packed_groups}

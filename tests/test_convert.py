@@ -216,3 +216,29 @@ def test_refuses() -> None:
         convert(run(None)[0], StepLR(opt, 3))
     with pytest.raises(TypeError, match=r"torch\.optim\.SGD"):
         convert(torch.optim.Adam(models((2,))))
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
+@pytest.mark.parametrize("done", [1, 3])
+def test_sparse_momentum(done: int) -> None:
+    """Torch keeps the momentum of an embedding with sparse gradients sparse."""
+
+    def run(embedding: torch.nn.Embedding, opt: torch.optim.Optimizer, first: int, n: int) -> None:
+        for i in range(first, first + n):
+            opt.zero_grad()
+            embedding(torch.tensor([i % 5, 3])).pow(2).sum().backward()
+            opt.step()
+
+    torch.manual_seed(0)
+    mine = torch.nn.Embedding(5, 3, sparse=True)
+    theirs = torch.nn.Embedding(5, 3, sparse=True)
+    theirs.load_state_dict(mine.state_dict())
+    opts = [torch.optim.SGD(e.parameters(), lr=0.1, momentum=0.9) for e in (mine, theirs)]
+    for embedding, opt in zip((mine, theirs), opts, strict=True):
+        run(embedding, opt, 0, done)
+    fused = convert(opts[0], ExponentialLR(opts[0], 1.0))
+    expected = opts[1].state[theirs.weight]["momentum_buffer"].to_dense()
+    assert torch.equal(fused.state[mine.weight]["momentum_buffer"], expected)
+    run(mine, fused, done, 4)
+    run(theirs, opts[1], done, 4)
+    torch.testing.assert_close(mine.weight, theirs.weight, rtol=1e-6, atol=1e-7)

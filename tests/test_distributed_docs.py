@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from distributed.docs_cases import checkpointed, elastic, run, uneven
+from distributed.docs_cases import checkpointed, elastic, run, taken_over, uneven
 from distributed.pool import ranks
 from pages import ROOT, blocks
 
-IMPORTS, DDP, FSDP, CHECKPOINT, ELASTIC, ZERO, UNEVEN, INSIDE = blocks(
+IMPORTS, DDP, FSDP, CHECKPOINT, FROM_TORCH, ELASTIC, ZERO, UNEVEN, INSIDE = blocks(
     ROOT / "docs" / "multi_gpu.md", "py"
 )
 # The page's optimizer of FSDP2 over the page's DDP model.
@@ -21,6 +21,15 @@ def test_five_lines_and_a_checkpoint_of_five(setup: str, tmp_path: Path) -> None
     assert answers[0] == answers[1]
     assert answers[0][0] == answers[0][1]  # the checkpoint brought everything back
     assert answers[0][0][1] == 3
+
+
+@pytest.mark.parametrize("setup", [PLAIN, FSDP], ids=["ddp", "fsdp"])
+def test_a_checkpoint_of_torchs(setup: str, tmp_path: Path) -> None:
+    answers = ranks(2)(taken_over, IMPORTS, setup, FROM_TORCH, str(tmp_path / "checkpoint"))
+    assert answers[0] == answers[1]
+    expected, found, count = answers[0]
+    assert expected == found  # the parameters, and the rate of the last step
+    assert count == 5
 
 
 def test_another_number_of_workers() -> None:

@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from support import models, set_grads
+from support import models, parameter, refused, set_grads
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
 from torch.profiler import profile
 
-from fused_warmup import SGD
+from fused_warmup import SGD, convert
 
 
 class Theirs(torch.optim.SGD):
@@ -129,6 +129,60 @@ def test_state_dict_and_load_hooks() -> None:
     assert seen == ["pre", "post"]
     assert state["note"] == 1
     assert opt.steps_applied == 0
+
+
+def test_state_dict_hooks_may_wrap_the_dict_and_unwrap_it() -> None:
+    """The hooks see the dict that is saved, and may put another around it."""
+    opt, other, seen = make(SGD), make(SGD), []
+    for each in (opt, other):
+        each.register_state_dict_pre_hook(lambda opt: seen.append(opt.steps_applied))
+        each.register_state_dict_post_hook(lambda opt, state: {"opt": state, "note": 1})
+        each.register_load_state_dict_pre_hook(lambda opt, state: state["opt"])
+    opt.step()
+    saved = opt.state_dict()
+    assert set(saved) == {"opt", "note"}
+    assert seen == [1]
+    assert int(saved["opt"]["state"][0]["step"]) == 1
+    opt.step()
+    assert int(saved["opt"]["state"][0]["step"]) == 1
+    other.load_state_dict(saved)
+    assert other.steps_applied == 1
+    with pytest.raises(KeyError, match="'opt'"):
+        other.load_state_dict(saved["opt"])
+    assert other.steps_applied == 1
+
+
+def test_state_dict_hooks_may_give_lists_away_and_texts_back() -> None:
+    """Pickled, or flattened to pairs: whatever the hooks of the two sides agree on."""
+    opt, other = make(SGD), make(SGD)
+    opt.register_state_dict_post_hook(lambda opt, state: [*state.items()])
+    other.register_load_state_dict_pre_hook(lambda opt, state: dict(state["pairs"]))
+    opt.step()
+    other.load_state_dict({"pairs": opt.state_dict()})
+    assert other.steps_applied == 1
+
+
+def test_a_load_hook_that_fails_or_forgets_changes_nothing() -> None:
+    opt = make(SGD)
+    opt.step()
+    state = opt.state_dict()
+    handle = opt.register_load_state_dict_pre_hook(lambda opt, state: {"state": state["state"]})
+    with refused(opt, KeyError, "param_groups"):
+        opt.load_state_dict(state)
+    handle.remove()
+    opt.register_load_state_dict_pre_hook(lambda opt, state: state["missing"])
+    with refused(opt, KeyError, "missing"):
+        opt.load_state_dict(state)
+
+
+def test_convert_passes_by_hooks_of_the_state() -> None:
+    p = parameter(torch.ones(3))
+    theirs = torch.optim.SGD([p], lr=0.1, momentum=0.9)
+    theirs.register_state_dict_post_hook(lambda opt, state: {"opt": state})
+    p.grad = torch.ones(3)
+    theirs.step()
+    ours = convert(theirs)
+    assert torch.equal(ours.state[p]["momentum_buffer"], torch.ones(3))
 
 
 def test_a_load_hook_may_rewrite_the_state() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import models, parameter, refused, same_bits, set_grads, train
+from support import copies, models, parameter, refused, same_bits, set_grads, train
 from torch import Tensor
 
 from fused_warmup import SGD, Schedule, linear_warmup
@@ -281,3 +281,91 @@ def test_loads_a_state_of_another_dtype() -> None:
     for p, q in zip(params_of(wide), params_of(opt), strict=True):
         assert same_bits(wide.state[p]["momentum_buffer"], opt.state[q]["momentum_buffer"].double())
     assert wide.steps_applied == 2
+
+
+def file_of(state_dict: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(state_dict, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("fused", [None, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"dampening": 0.0, "nesterov": True},
+        {"momentum": 0, "dampening": 0},
+        {"lr": torch.tensor(0.1), "momentum_schedule": cosine(9)},
+        {"schedule": None},
+    ],
+    ids=str,
+)
+def test_saved_loaded_and_saved_again_is_the_same_file(options, dtype, fused) -> None:
+    """First-step marks among them, of a parameter that steps late, and the order of everything."""
+
+    def build() -> SGD:
+        own = {**OPTIONS, "schedule": linear_warmup(6), "fused": fused, **copy.deepcopy(options)}
+        return SGD(models(*SHAPES, dtype=dtype), **own)
+
+    opt = build()
+    late = params_of(opt)[0]
+    for step in range(1005 if dtype is torch.bfloat16 else 5):
+        set_grads(params_of(opt), 0)
+        late.grad = late.grad if step > 2 else None
+        opt.step()
+    if "first_step" in opt.state[late]:
+        assert [int(opt.state[p]["first_step"]) for p in params_of(opt)] == [3, 0, 0]
+    saved = file_of(opt.state_dict())
+    other = build()
+    for _ in range(2):
+        other.load_state_dict(through_file(opt.state_dict()))
+        assert file_of(other.state_dict()) == saved
+    put_params(other, params_of(opt))
+    for each in (opt, other):
+        train(each, 2, first=5)
+    assert file_of(other.state_dict()) == file_of(opt.state_dict())
+
+
+def test_the_order_of_the_state_is_kept() -> None:
+    """A parameter that was unfrozen late comes last, and extra keys stay where they are."""
+    opt = SGD([p.requires_grad_(i > 0) for i, p in enumerate(models(*SHAPES))], **OPTIONS)
+    train(opt, 1)
+    opt.state[params_of(opt)[1]] = {"note": 1, **opt.state[params_of(opt)[1]]}
+    opt.param_groups[0]["name"] = "all"
+    other = make(schedule=None)
+    other.load_state_dict(through_file(opt.state_dict()))
+    assert file_of(other.state_dict()) == file_of(opt.state_dict())
+
+
+def test_marks_of_steps_that_are_still_to_come_do_not_count() -> None:
+    """A count set back, or of another checkpoint: a mark must not match its step again."""
+    opt = make()
+    train(opt, 5)
+    saved = copy.deepcopy(opt.state_dict())
+    for entry in saved["state"].values():
+        entry["step"].fill_(0)
+    other = make()
+    other.load_state_dict(saved)
+    assert [int(other.state[p]["first_step"]) for p in params_of(other)] == [-2, -2, -2]
+    for entry in saved["state"].values():
+        del entry["step"]
+    other.load_state_dict(saved)
+    assert [int(other.state[p]["first_step"]) for p in params_of(other)] == [-2, -2, -2]
+
+
+def test_a_state_dict_is_live_and_a_copy_of_it_a_snapshot() -> None:
+    """As torch's: the momentum in it is the optimizer's, only the count is not."""
+    opt, twin = make(), make()
+    train(opt, 2)
+    train(twin, 2)
+    live, snapshot = opt.state_dict(), copy.deepcopy(opt.state_dict())
+    before = copies(params_of(opt))
+    train(opt, 3, first=2)
+    for key, p in enumerate(params_of(opt)):
+        assert live["state"][key]["momentum_buffer"] is opt.state[p]["momentum_buffer"]
+    assert int(live["state"][0]["step"]) == 2
+    put_params(opt, before)
+    opt.load_state_dict(snapshot)
+    assert all(map(same_bits, train(opt, 3, first=2)[-1], train(twin, 3, first=2)[-1]))

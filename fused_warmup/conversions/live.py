@@ -7,6 +7,7 @@ import torch
 from ..optimizer import SGD
 from ..options import SCHEDULES
 from ..schedules.checks import whole
+from ..state import pack
 from .rest import RestOfRun
 from .sandbox import RATES, check_convertible, clock, leaves
 
@@ -92,9 +93,18 @@ def convert(
                     if group.get(name) is not None:
                         group[name] = group[name].stretched(per_epoch)
     defaults = {name: optimizer.defaults[name] for name in OPTIONS}
+    if all(group.get("momentum_schedule") is not None for group in groups):
+        # Groups that are added later follow it, and it is a factor of this.
+        defaults["momentum"] = groups[0]["momentum"]
     fused = SGD(groups, lr=optimizer.defaults["lr"], **{**defaults, **options})
-    state = {"state": optimizer.state_dict()["state"]}
-    fused.load_state_dict({**state, "param_groups": fused.state_dict()["param_groups"]})
+    # What torch.optim.SGD goes by, and past hooks that may make something else of its state.
+    packed = pack(optimizer.state, optimizer.param_groups)["state"]
+    momentum = {
+        key: {name: value for name, value in entry.items() if name == "momentum_buffer"}
+        for key, entry in packed.items()
+    }
+    groups = fused.state_dict()["param_groups"]
+    fused.load_state_dict({"state": momentum, "param_groups": groups})
     fused.steps_applied = done * per_epoch
     if plateau:
         scheduler.optimizer = fused

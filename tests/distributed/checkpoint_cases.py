@@ -155,8 +155,6 @@ def from_torch(folder: str, first: int, steps: int) -> tuple[Any, Any]:
         loss_of(model, step, 0).backward()
         theirs.step()
         scheduler.step()
-    for group in theirs.param_groups:
-        group["lr"] = group.pop("initial_lr")  # the base, which is what ours calls lr
     dcp.save(state_of(model, theirs, {}), checkpoint_id=folder)
 
     again = wrapped("fsdp")

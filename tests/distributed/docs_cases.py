@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from distributed.common import batch, fingerprint, loss_of, make_model, rank
+from distributed.common import batch, fingerprint, loss_of, make_model, rank, whole
 
 
 def names_of(imports: str) -> dict[str, Any]:
@@ -39,6 +39,44 @@ def checkpointed(imports: str, setup: str, checkpoint: str, folder: str) -> tupl
             p.zero_()
     exec("\n".join((get, keep, load, put)), names)
     return before, fingerprint(names["opt"])
+
+
+def taken_over(imports: str, setup: str, load: str, folder: str) -> tuple[Any, Any, int]:
+    """Weights and rate of torch.optim.SGD's run, and of one that its checkpoint was loaded into."""
+    names = names_of(imports) | {"folder": folder}
+    exec(setup, names)
+    names["opt"] = torch.optim.SGD(names["model"].parameters(), lr=0.4, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(names["opt"], names["schedule"])
+
+    def on(first: int, steps: int) -> None:
+        for step in range(first, first + steps):
+            names["opt"].zero_grad()
+            loss_of(names["model"], step, rank()).backward()
+            used = names["opt"].param_groups[0]["lr"]
+            names["opt"].step()
+            scheduler.step()
+            names["used"] = used
+
+    on(0, 3)
+    weights, state = names["get_state_dict"](names["model"], names["opt"])
+    names["dcp"].save({"model": weights, "optim": state}, checkpoint_id=folder)
+    on(3, 2)
+    expected = sums(names), [names["used"]]
+
+    names["network"] = make_model()
+    exec(setup, names)
+    exec(load, names)
+    for step in range(3, 5):
+        names["opt"].zero_grad()
+        loss_of(names["model"], step, rank()).backward()
+        names["opt"].step()
+    opt = names["opt"]
+    return expected, (sums(names), opt.get_last_lr()), opt.steps_applied
+
+
+def sums(names: dict[str, Any]) -> list[float]:
+    """The sum of each parameter, to six digits: torch's kernels round in another order."""
+    return [round(float(whole(p.detach()).double().sum()), 6) for p in names["model"].parameters()]
 
 
 def elastic(imports: str, ddp: str, change: str) -> tuple[int, list[float], int, list[float]]:
