@@ -85,6 +85,19 @@ def test_a_tensor_lr_stays_a_tensor() -> None:
     torch.testing.assert_close(opt.param_groups[0]["lr"], torch.tensor(recipe.lr))
 
 
+def test_built_by_the_new_recipe_or_by_the_old() -> None:
+    """A load leaves the schedule that the script gives; count and rate are the checkpoint's."""
+    previous, recipe = recipe_for(512), recipe_for(1024)
+    saver = optimizer_for(previous)
+    train(saver, 4)
+    for built_by in (previous, recipe):
+        opt = optimizer_for(built_by)
+        opt.load_state_dict(saver.state_dict(), schedules="code")
+        assert change_batch(opt, previous, recipe) == 2
+        train(opt, 1)
+        assert opt.get_last_lr() == [pytest.approx(recipe.lr * recipe.schedule(2), rel=1e-12)]
+
+
 def test_another_schedule_is_refused() -> None:
     previous, recipe = recipe_for(512), recipe_for(1024)
     opt = SGD(models((3,)), lr=0.1, schedule=linear_warmup(7))

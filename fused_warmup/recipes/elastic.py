@@ -21,10 +21,12 @@ def change_batch(optimizer: SGD, previous: LargeMinibatch, recipe: LargeMinibatc
     4. Momentum stays as it is. The buffer averages gradients of a mean loss and the rate stands
        outside of it, so that no factor is due (Goyal et al. 2017, section 3, remark 2).
 
-    Call it on every rank, after loading the checkpoint.
+    Call it once on every rank, after loading the checkpoint, with ``schedules="code"`` or not: it
+    does not matter which of the two recipes the optimizer was built by.
 
     Args:
-        optimizer: Its groups' schedules must be ``previous.schedule`` or None.
+        optimizer: Its count and rates are those of ``previous``. Its groups' schedules must be
+            ``previous.schedule``, ``recipe.schedule`` or None.
         previous: The recipe that it ran by so far.
         recipe: The recipe for the new minibatch, over the same epochs.
 
@@ -61,11 +63,14 @@ def change_batch(optimizer: SGD, previous: LargeMinibatch, recipe: LargeMinibatc
                 "yourself"
             )
         own = group["schedule"]
-        if own is not None and Schedule.from_dict(own) != previous.schedule:
+        # A load leaves an optimizer that was built by the new recipe with the new schedule.
+        known = (previous.schedule, recipe.schedule)
+        if own is not None and Schedule.from_dict(own) not in known:
             raise ValueError(
-                f"group {i} follows {Schedule.from_dict(own)}, which is not previous.schedule, so "
-                "its steps cannot be translated: pass the recipe that the optimizer was built "
-                "with, or set group['lr'], group['schedule'] and steps_applied yourself"
+                f"group {i} follows {Schedule.from_dict(own)}, which is neither previous.schedule "
+                "nor recipe.schedule, so its steps cannot be translated: pass the recipe that the "
+                "optimizer was built with, or set group['lr'], group['schedule'] and steps_applied "
+                "yourself"
             )
     t, old, new = optimizer.steps_applied, previous.steps_per_epoch, recipe.steps_per_epoch
     optimizer.steps_applied = (2 * t * new + old) // (2 * old)
