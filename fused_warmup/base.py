@@ -54,6 +54,7 @@ class CountedOptimizer(Optimizer):
 
     # -- groups and state ------------------------------------------------------------------------
 
+    @torch._disable_dynamo  # type: ignore[attr-defined]
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters; see torch.optim.Optimizer.add_param_group.
 

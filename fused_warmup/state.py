@@ -31,7 +31,7 @@ def home(param: Tensor) -> torch.device:
 @contextmanager
 def making_state() -> Iterator[None]:
     """What state is made under: no tensor of inference mode, which could not be stepped outside."""
-    with torch.inference_mode(mode=False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
         yield
 
 

@@ -99,12 +99,12 @@ def convert(
     fused = SGD(groups, lr=optimizer.defaults["lr"], **{**defaults, **options})
     # What torch.optim.SGD goes by, and past hooks that may make something else of its state.
     packed = pack(optimizer.state, optimizer.param_groups)["state"]
-    momentum = {
+    buffers = {
         key: {name: value for name, value in entry.items() if name == "momentum_buffer"}
         for key, entry in packed.items()
     }
     groups = fused.state_dict()["param_groups"]
-    fused.load_state_dict({"state": momentum, "param_groups": groups})
+    fused.load_state_dict({"state": buffers, "param_groups": groups})
     fused.steps_applied = done * per_epoch
     if plateau:
         scheduler.optimizer = fused
