@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from support import copies, models, parameter, randn, refused, same_bits, set_grads, train
@@ -202,6 +203,12 @@ def test_the_highest_counts(count: int) -> None:
     other.load_state_dict(through_file(opt.state_dict()))
     train(other, 2)
     assert other.steps_applied == count + 2
+
+
+def test_counts_of_numpy_are_set() -> None:
+    opt = make()
+    opt.steps_applied = np.int64(3)
+    assert (opt.steps_applied, type(opt.steps_applied)) == (3, int)
 
 
 @pytest.mark.parametrize("count", [MAX_STEPS + 1, 2**63, 10**30])
@@ -425,6 +432,21 @@ def test_what_cannot_hold_the_values_is_replaced() -> None:
         expected = opt.state[params_of(opt)[key]]["momentum_buffer"]
         assert same_bits(other.state[mine]["momentum_buffer"], expected)
     train(other, 1)
+
+
+@pytest.mark.parametrize("backend", [None, "reference"])
+def test_built_in_inference_mode(backend: str | None) -> None:
+    """State made there could not be stepped outside: it is made of other tensors."""
+    mine, theirs, added = models((3,)), models((3,)), models((4,))
+    with torch.inference_mode():
+        opt = SGD(mine, lr=0.5, momentum=0.9, dampening=0.1, backend=backend)
+        opt.steps_applied = 2
+        assert opt.get_last_lr() == [0.5]
+        opt.add_param_group({"params": added})
+        twin = torch.optim.SGD(theirs, lr=0.5, momentum=0.9, dampening=0.1, foreach=False)
+    train(opt, 2)
+    train(twin, 2)
+    assert same_bits(mine[0], theirs[0])
 
 
 def test_loaded_in_inference_mode() -> None:
