@@ -59,6 +59,7 @@ def can_hold(kept: Any, like: Tensor) -> TypeGuard[Tensor]:
     return (
         (type(ours) in (Tensor, torch.nn.Parameter) or is_fake(ours))
         and not ours.is_inference()
+        and ours.grad_fn is None  # differentiable steps: a load ends their history
         and (kept.dtype, kept.shape, kept.device) == (like.dtype, like.shape, like.device)
         and split_alike(kept, like)
         and is_dense(ours)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER, on_host
+from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER, is_fake, on_host
 from .routing import is_dense, same_layout
 from .sharded import any_nonzero, local_of, split_as
 
@@ -193,7 +193,8 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
             )
         buffer = None
     if buffer is None:
-        if param.is_cuda and torch.cuda.is_current_stream_capturing():
+        real = param.is_cuda and not is_fake(local_of(param))
+        if real and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
                 f"a parameter of shape {tuple(param.shape)} has no momentum_buffer yet and a CUDA "
                 "graph is being captured, every replay would zero it: take one step before the "

@@ -62,6 +62,22 @@ def test_saving_and_loading(name: str) -> None:
         steps(net, opt)
 
 
+def test_of_a_gpu_that_is_not_there() -> None:
+    """A training is planned on a laptop."""
+    with FakeTensorMode():
+        try:
+            net = torch.nn.Linear(3, 2, device="cuda")
+        except RuntimeError as error:
+            pytest.skip(f"a torch without CUDA has no such tensors: {error}")
+        opt = SGD(net.parameters(), lr=0.1, momentum=0.9, dampening=0.1, schedule=linear_warmup(3))
+        for _ in range(2):
+            for p in net.parameters():
+                p.grad = torch.ones_like(p)
+            opt.step()
+        opt.load_state_dict(opt.state_dict())
+        assert {opt.state[p]["step"].device.type for p in net.parameters()} == {"cuda"}
+
+
 def test_amp_in_float16() -> None:
     with FakeTensorMode():
         net = torch.nn.Linear(3, 2, dtype=torch.float16)
@@ -74,7 +90,7 @@ def test_amp_in_float16() -> None:
         assert {opt.state[p]["momentum_buffer"].dtype for p in net.parameters()} == {torch.float16}
 
 
-@pytest.mark.parametrize("name", ["momentum", "schedule"])
+@pytest.mark.parametrize("name", ["momentum", "dampening", "schedule"])
 def test_memory_is_what_torchs_would_take(name: str) -> None:
     """Told by torch's own estimator: a count, a rate and marks, 8 bytes each, come on top."""
     from torch.distributed._tools.mem_tracker import MemTracker
@@ -83,8 +99,8 @@ def test_memory_is_what_torchs_would_take(name: str) -> None:
     for cls in (SGD, torch.optim.SGD):
         with FakeTensorMode():
             net = torch.nn.Linear(100, 100)
-            own = CASES[name] if cls is SGD else {"momentum": 0.9}
-            opt = cls(net.parameters(), lr=0.1, **own)
+            own = {k: v for k, v in CASES[name].items() if cls is SGD or "schedule" not in k}
+            opt = cls(net.parameters(), lr=0.1, foreach=False, **own)
             tracker = MemTracker()
             tracker.track_external(net, opt)
             with tracker:

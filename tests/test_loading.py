@@ -258,6 +258,7 @@ def look_up(net: torch.nn.Embedding, opt: Any, steps: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
 @pytest.mark.parametrize("dampening", [0.0, 0.5])
 def test_sparse_momentum_of_torchs(dampening: float) -> None:
     """Sparse, too, under sparse gradients; of the rows that it leaves out it is zero."""
@@ -351,6 +352,28 @@ def test_a_frozen_parameter_stays_without_state() -> None:
     other.state[params_of(other)[-1]]  # as whoever looks for it leaves an empty one there
     other.load_state_dict(opt.state_dict())
     assert set(other.state_dict()["state"]) == {0, 1, 2}
+
+
+def test_a_load_ends_the_history_of_differentiable_steps() -> None:
+    """Its values come from elsewhere: no gradient flows to what was before."""
+    leaves = models((3,))
+    saved = SGD(models((3,)), lr=1.0, momentum=0.9)
+    train(saved, 1)
+    params = [leaves[0].clone()]
+    opt = SGD([{"params": params}], lr=0.5, momentum=0.9, differentiable=True)
+    state_dict = saved.state_dict()
+    state_dict["param_groups"][0]["differentiable"] = True
+    for _ in range(2):
+        params[0].grad = torch.ones(3)
+        opt.step()
+    opt.load_state_dict(state_dict)
+    buffer = opt.state[params[0]]["momentum_buffer"]
+    assert buffer.grad_fn is None
+    assert same_bits(buffer, saved.state[params_of(saved)[0]]["momentum_buffer"])
+    params[0].grad = torch.ones(3)
+    opt.step()
+    params[0].sum().backward()
+    assert torch.equal(leaves[0].grad, torch.ones(3))
 
 
 # -- in place ----------------------------------------------------------------------------------
