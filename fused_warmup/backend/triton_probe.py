@@ -1,10 +1,33 @@
 """Whether Triton can run here. Kept apart from `triton.py`, which imports Triton."""
 
+import re
 from functools import cache
+from importlib import metadata
+from shlex import quote
 
 import torch
 
-INSTALL = "pip install triton==3.6.0"
+# What the CUDA build of each torch asks for, for builds that ask for none: those for CPUs.
+BESIDE = {
+    "2.11": "triton==3.6.0",
+    "2.12": "triton==3.7.1",
+    "2.13": "triton==3.7.1",
+    "2.14": "triton~=3.8.0",
+    "2.15": "triton~=3.9.0",
+}
+
+
+def triton_requirement() -> str:
+    """Return what the installed torch wants as Triton, in pip's words."""
+    try:
+        required = metadata.requires("torch") or []
+    except metadata.PackageNotFoundError:  # built in place
+        required = []
+    for requirement in required:
+        if re.match(r"(pytorch-)?triton", requirement):
+            return requirement.partition(";")[0].strip()
+    release = re.match(r"\d+\.\d+", torch.__version__)
+    return BESIDE.get(release[0] if release else "", "triton")
 
 
 @cache
@@ -27,7 +50,8 @@ def probe_triton() -> tuple[str, str, Exception | None]:
         import triton
     except ImportError as error:
         if error.name == "triton":
-            return f"triton is not installed: {INSTALL}", "", error
+            install = f"pip install {quote(triton_requirement())}"
+            return f"triton is not installed: {install}", "", error
         return f"triton does not import ({error})", "", error  # its interpreter wants NumPy
     version = f"Triton {triton.__version__}"
     if _interpreting():
