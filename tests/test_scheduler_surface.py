@@ -26,7 +26,8 @@ def torchs() -> list[LRScheduler]:
 
 def test_has_what_all_of_torchs_schedulers_have() -> None:
     scheduler = optimizer().scheduler()
-    for name in set.intersection(*(set(dir(each)) for each in torchs())):
+    copied = {"__slotnames__"}  # where copyreg notes what it found of a class
+    for name in set.intersection(*(set(dir(each)) for each in torchs())) - copied:
         assert hasattr(scheduler, name), name
     assert {"_last_lr", "last_epoch", "base_lrs", "_step_count"} <= scheduler.state_dict().keys()
 
