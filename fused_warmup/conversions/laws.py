@@ -14,7 +14,9 @@ from torch.optim.swa_utils import SWALR
 
 from ..schedules.schedule import Schedule
 from ..schedules.segment import Kind, PastEnd, Segment
+from . import cyclic
 from .hugging_face import recognise
+from .own import check_length
 
 Law = tuple[Segment, int | None]
 
@@ -132,29 +134,9 @@ def _lambda(leaf: Any, lr: float, group: dict[str, Any]) -> Law | None:
 
 
 def _cyclic(leaf: Any, lr: float, group: dict[str, Any]) -> Law | None:
-    wave = cyclic(leaf, leaf.base_lrs[0], leaf.max_lrs[0])
-    return None if wave is None else (wave, None)
-
-
-def cyclic(leaf: Any, low: float, high: float) -> Segment | None:
-    """Return a CyclicLR's triangles from ``low`` towards ``high``; None where no formula does."""
-    period, up = leaf.total_size, leaf.total_size * leaf.step_ratio
-    if leaf._scale_fn_custom is not None or period != int(period) or leaf.last_epoch < 0:
-        return None
-    gamma = leaf.gamma if leaf.mode == "exp_range" else 1.0
-    if gamma <= 0.0:
-        return None
-    size = int(period)
-    heights = [n / up if n <= up else (size - n) / (size - up) for n in range(size)]
-    gain = math.log(0.5) if leaf.mode == "triangular2" else size * math.log(gamma)
-    return Segment(
-        Kind.TABLE,
-        origin=-leaf.last_epoch,
-        period=size,
-        b=low,
-        log_cycle_gain=gain,
-        values=tuple(low + (high - low) * h * gamma**n for n, h in enumerate(heights)),
-    )
+    low, high = leaf.base_lrs[0], leaf.max_lrs[0]
+    wave = cyclic.wave(leaf, low, high)
+    return cyclic.line(leaf, low, high) if wave is None else (wave, None)
 
 
 def _one_cycle(leaf: Any, lr: float, group: dict[str, Any]) -> Law | None:
@@ -236,6 +218,19 @@ def law_of(leaf: Any, lr: float, group: dict[str, Any]) -> Law | None:
     return None if law is None else law(leaf, lr, group)
 
 
+def values_ahead(leaf: Any, lr: float, group: dict[str, Any], steps: int) -> list[float]:
+    """Return the rates of the next steps where each is worked out from its number, by no law."""
+    kind = type(leaf).get_lr
+    by_number = kind in (lr_scheduler.LambdaLR.get_lr, lr_scheduler.CyclicLR.get_lr)
+    if not by_number or law_of(leaf, lr, group) is not None:
+        return []
+    check_length(steps)
+    ahead, base = range(leaf.last_epoch + 1, leaf.last_epoch + 1 + steps), leaf.base_lrs[0]
+    if kind is lr_scheduler.CyclicLR.get_lr:
+        return cyclic.values(leaf, base, leaf.max_lrs[0], ahead)
+    return [base * leaf.lr_lambdas[0](t) for t in ahead]
+
+
 def quiet_steps(leaf: Any) -> int | None:
     """Return for how many more steps a scheduler leaves the rate as it is, None for ever."""
     e, kind = leaf.last_epoch, type(leaf).get_lr
@@ -262,10 +257,7 @@ def can_state(leaf: Any) -> bool:
         fn = leaf.lr_lambdas[0]
         return isinstance(fn, Schedule) or recognise(fn) is not None
     if kind is lr_scheduler.CyclicLR.get_lr:
-        whole = leaf.total_size == int(leaf.total_size)
-        return (
-            leaf._scale_fn_custom is None and whole and (leaf.gamma > 0 or leaf.mode != "exp_range")
-        )
+        return cyclic.has_wave(leaf)
     if kind is lr_scheduler.CosineAnnealingLR.get_lr:
         return bool(int(2 * leaf.T_max) == 2 * leaf.T_max)
     if kind in (lr_scheduler.StepLR.get_lr, lr_scheduler.ExponentialLR.get_lr):

@@ -1,5 +1,6 @@
 """Schedulers of somebody's own, run ahead as they are: a copy that goes on from the present."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,8 +8,8 @@ from .copies import ON_THE_HOST, copy_of
 from .known import stranger
 from .sandbox import clock, leaves, optimizer_of
 
-MAX_STEPS = 2**24
-"""Most steps that are sampled: a table of 128 MiB, in a minute or two."""
+MAX_STEPS = 2**22
+"""Most steps that are sampled: a table of 32 MiB, in some seconds."""
 OPTIONS = ("weight_decay", "dampening", "nesterov", "maximize")
 
 
@@ -33,23 +34,39 @@ def run_ahead(scheduler: Any, steps: int | None) -> Run:
             f"{name} has no closed form that is known here: pass steps=, the length of the "
             "training, to sample it"
         )
-    check_length(steps)
     cycles = any(getattr(leaf, "cycle_momentum", False) for leaf in leaves(scheduler))
-    copied, stand_in = copy_of(scheduler, optimizer_of(scheduler), name)
+
+    def advance(copied: Any, t: int) -> None:
+        copied.step()
+
+    return run_copy(scheduler, optimizer_of(scheduler), name, steps, advance, cycles)
+
+
+def run_copy(
+    scheduler: Any,
+    optimizer: Any,
+    name: str,
+    steps: int,
+    advance: Callable[[Any, int], None],
+    cycles_momentum: bool = False,
+) -> Run:
+    """Run a copy of any object that moves an optimizer's rates; ``advance`` takes it to step t."""
+    check_length(steps)
+    copied, stand_in = copy_of(scheduler, optimizer, name)
     groups = stand_in.param_groups
     run = Run([[] for _ in groups], [[] for _ in groups])
-    before = _options(groups, cycles)
+    before = _options(groups, cycles_momentum)
     for t in range(steps):
         if t:
-            copied.step()
+            advance(copied, t)
         for group, rates, momenta in zip(groups, run.rates, run.momenta, strict=True):
             rates.append(float(group["lr"]))
             momenta.append(_momentum(group))
-        moved = {key for key, value in _options(groups, cycles).items() if value != before[key]}
-        if moved:
-            option = min(moved)[0]
+        now = _options(groups, cycles_momentum)
+        if moved := [option for option, i in now if now[option, i] != before[option, i]]:
             raise ValueError(
-                f"{name} moves {option} of a group too, which no schedule does here: {ON_THE_HOST}"
+                f"{name} moves {moved[0]} of a group too, which no schedule does here: "
+                f"{ON_THE_HOST}"
             )
     return run
 
@@ -58,9 +75,8 @@ def check_length(steps: int) -> None:
     """Raise where a table of so many steps would take too long to make, and too much memory."""
     if steps > MAX_STEPS:
         raise ValueError(
-            f"steps={steps} would be sampled one by one, at most {MAX_STEPS} are: step the "
-            "scheduler once in many updates and use .stretched(), or build the schedule from "
-            "fused_warmup.schedules"
+            f"{steps} steps would be sampled one by one, at most {MAX_STEPS} can be: lower steps=, "
+            "or build the schedule from fused_warmup.schedules"
         )
 
 

@@ -7,6 +7,9 @@ from typing import Any
 from ..schedules.checks import whole
 from ..schedules.schedule import Schedule
 from ..schedules.segment import Kind, PastEnd, Segment
+from ..schedules.tables import table
+from .functions import remembers
+from .own import check_length, run_copy
 
 MAX_CYCLES = 256
 
@@ -39,7 +42,8 @@ def from_timm(
     Raises:
         TypeError: PlateauLRScheduler, which follows a metric; no scheduler of timm's; epochs
             without ``steps_per_epoch``.
-        ValueError: ``steps`` is needed; groups differ and ``group`` is None.
+        ValueError: ``steps`` is needed; groups differ and ``group`` is None; a class of your own
+            that has been stepped.
 
     Source:
         timm/scheduler, as of timm 1.0.
@@ -62,7 +66,10 @@ def from_timm(
     length = None if steps is None else whole("steps", steps, 1)
     groups = range(len(scheduler.base_values))
     wanted = groups if group is None else [groups[group]]
-    found = [_convert(scheduler, i, length) for i in wanted]
+    if _is_timms(scheduler):
+        found = [_convert(scheduler, i, length) for i in wanted]
+    else:
+        found = [schedule for i, schedule in enumerate(_run(scheduler, length)) if i in wanted]
     if any(schedule != found[0] for schedule in found):
         raise ValueError(
             "the groups have different schedules relative to their own lr: pass group= and give "
@@ -71,6 +78,45 @@ def from_timm(
     if not scheduler.t_in_epochs or steps_per_epoch is None:
         return found[0]
     return found[0].stretched(whole("steps_per_epoch", steps_per_epoch, 1))
+
+
+def _is_timms(scheduler: Any) -> bool:
+    """Whether all that it says is said by timm: then it is a function of the step."""
+    cls = type(scheduler)
+    functions = [getattr(scheduler, name, None) for name in ("stable_fn", "decay_fn")]
+    return (
+        cls.__module__.startswith("timm.")
+        and not any(callable(getattr(cls, name, None)) for name in vars(scheduler))
+        and not any(callable(each) and remembers(each) for each in functions)
+    )
+
+
+def _run(scheduler: Any, steps: int | None) -> list[Schedule]:
+    """A class of somebody's own, run ahead on a copy, as it is."""
+    name, groups = type(scheduler).__name__, scheduler.optimizer.param_groups
+    if steps is None:
+        raise ValueError(_no_closed_form(name))
+    for value, group in zip(scheduler.base_values, groups, strict=True):
+        built = {value, getattr(scheduler, "warmup_lr_init", value)}
+        if group["lr"] not in {each * group.get("lr_scale", 1.0) for each in built}:
+            raise ValueError(
+                f"{name} cannot be started over, and the rate {group['lr']} is none that it begins "
+                "with: pass a scheduler that has not been stepped"
+            )
+
+    def advance(copied: Any, t: int) -> None:
+        (copied.step if copied.t_in_epochs else copied.step_update)(t)
+
+    rates = run_copy(scheduler, scheduler.optimizer, name, steps, advance).rates
+    pairs = zip(rates, scheduler.base_values, strict=True)
+    return [table(row).scaled(1.0 / float(base)) for row, base in pairs]
+
+
+def _no_closed_form(name: str) -> str:
+    return (
+        f"this {name} has no closed form here: pass steps=, the length of the training in its "
+        "epochs or updates, to sample it"
+    )
 
 
 def _convert(scheduler: Any, i: int, steps: int | None) -> Schedule:
@@ -82,19 +128,17 @@ def _convert(scheduler: Any, i: int, steps: int | None) -> Schedule:
         segments = builder(scheduler, base)
     if segments is None:
         if steps is None:
-            raise ValueError(
-                f"this {type(scheduler).__name__} has no closed form here: pass steps=, the length "
-                "of the training in its epochs or updates, to sample it"
-            )
+            raise ValueError(_no_closed_form(type(scheduler).__name__))
+        check_length(steps)
         rates = [scheduler._add_noise(scheduler._get_lr(t), t)[i] for t in range(steps)]
         segments = [Segment(Kind.TABLE, values=tuple(rate / base for rate in rates))]
-    else:
-        warmup = int(scheduler.warmup_t)
-        if warmup:
-            top = scheduler._get_lr(warmup)[i] if _joins_late(scheduler) else base
-            rise = Segment(length=warmup, a=scheduler.warmup_lr_init / base, b=top / base)
-            later = [s for n, s in enumerate(segments) if _rules(segments, n, warmup)]
-            segments = [rise, replace(later[0], start=warmup), *later[1:]]
+    elif scheduler.warmup_t > 0:
+        # The length may be fractional; the first step after it is a whole one.
+        length, first = float(scheduler.warmup_t), math.ceil(scheduler.warmup_t)
+        top = scheduler._get_lr(length)[i] if _joins_late(scheduler) else base
+        rise = Segment(length=length, a=scheduler.warmup_lr_init / base, b=top / base)
+        later = [s for n, s in enumerate(segments) if _rules(segments, n, first)]
+        segments = [rise, replace(later[0], start=first), *later[1:]]
     schedule = Schedule(tuple(segments), steps)
     return schedule if scale == 1.0 else schedule.scaled(scale)
 
@@ -107,9 +151,9 @@ def _rules(segments: list[Segment], i: int, first: int) -> bool:
     return i + 1 == len(segments) or segments[i + 1].start > first
 
 
-def _origin(s: Any) -> int:
-    """The step at which the schedule after the warm-up counts 0."""
-    return int(s.warmup_t) if s.warmup_prefix else 0
+def _origin(s: Any) -> float:
+    """Where the schedule after the warm-up counts 0; between two steps, too."""
+    return s.warmup_t if s.warmup_prefix else 0
 
 
 def _cycles(s: Any, base: float, wave: Segment) -> list[Segment] | None:
@@ -121,20 +165,22 @@ def _cycles(s: Any, base: float, wave: Segment) -> list[Segment] | None:
     begin = 0.0
     for i in range(s.cycle_limit):
         first = _first_step(s, i, begin)
-        start = origin + first if segments else 0
+        start = first if segments else 0
         length, high = s.cycle_mul**i * s.t_initial, s.cycle_decay**i
-        placed = replace(wave, start=start, origin=origin + first, shift=first - begin)
+        placed = replace(wave, start=start, origin=first, shift=first - origin - begin)
         segments.append(replace(placed, length=length, a=high, b=low))
         begin += length
-    segments.append(Segment.constant(low, origin + _first_step(s, s.cycle_limit, begin)))
+    segments.append(Segment.constant(low, _first_step(s, s.cycle_limit, begin)))
     return [segment for n, segment in enumerate(segments) if _rules(segments, n, segment.start)]
 
 
 def _first_step(s: Any, cycle: int, begin: float) -> int:
     """The first step of a cycle by timm's own logarithm, which may round to the next."""
-    t = math.ceil(begin)
+    origin = _origin(s)
+    t = math.ceil(origin + begin)
     if s.cycle_mul != 1.0:
-        while math.floor(math.log(1 - t / s.t_initial * (1 - s.cycle_mul), s.cycle_mul)) < cycle:
+        growth = 1 - s.cycle_mul
+        while math.floor(math.log(1 - (t - origin) / s.t_initial * growth, s.cycle_mul)) < cycle:
             t += 1
     return t
 
@@ -156,7 +202,7 @@ def _step(s: Any, base: float) -> list[Segment] | None:
     fall = Segment(
         Kind.EXP,
         PastEnd.CONTINUE,
-        origin=origin,
+        origin=math.ceil(origin),
         stair=int(size),
         length=size,
         p=math.log(s.decay_rate),
@@ -169,7 +215,7 @@ def _multi_step(s: Any, base: float) -> list[Segment] | None:
     values = {0: 1.0}
     for count, milestone in enumerate(s.decay_t, start=1):
         # timm compares with t + 1: a milestone of 10 takes effect at 9
-        values[max(0, origin + math.ceil(milestone) - 1)] = s.decay_rate**count
+        values[max(0, math.ceil(origin + milestone) - 1)] = s.decay_rate**count
     return [Segment.constant(value, start) for start, value in sorted(values.items())]
 
 
@@ -182,10 +228,11 @@ def _wsd(s: Any, base: float) -> list[Segment] | None:
     }
     if s.stable_fn != "constant" or s.decay_fn not in falls or base < s.lr_min:
         return None
-    turn = int(s.warmup_t) + s.t_initial - s.decay_t
-    low = s.lr_min / base
-    fall = replace(falls[s.decay_fn], start=turn, origin=turn, length=s.decay_t, b=low)
-    return [Segment.constant(1.0), fall] if turn else [fall]
+    first, low = math.ceil(s.warmup_t + s.t_initial - s.decay_t), s.lr_min / base
+    shift = first - s.warmup_t - (s.t_initial - s.decay_t)  # rounded as timm's: a root magnifies it
+    clock = {"start": first, "origin": first, "shift": shift, "length": s.decay_t}
+    fall = replace(falls[s.decay_fn], **clock, b=low)
+    return [Segment.constant(1.0), fall] if first else [fall]
 
 
 BUILDERS = {

@@ -157,8 +157,16 @@ def trace(box: Sandbox, steps: int | None, start: int = 0) -> list[Segment]:
         if steps is None and limit is None:
             _check_statable(active)
         segment, left = _next(box, active, limit)
-        if left == 0:
+        if segment is None or left == 0:
             samples.append(box.lr)
+            if steps is not None and segment is None and len(active) == 1:
+                ahead = min(steps + start - t, steps if limit is None else limit) - 1
+                more = laws.values_ahead(active[0], box.lr, box.group, ahead)
+                if more:
+                    box.jump(len(more), more[-1])
+                samples += more
+                t += len(more)
+            left = 0
         else:
             placed = replace(segment, start=t, origin=t + segment.origin)
             put(placed)
@@ -174,7 +182,8 @@ def trace(box: Sandbox, steps: int | None, start: int = 0) -> list[Segment]:
         put(Segment.constant(pieces[-1].value_at(t - 1), t))
     if len(pieces) > MAX_SEGMENTS:
         everything = Schedule((replace(pieces[0], start=0), *pieces[1:]))
-        values = tuple(everything(range(start, t)))
+        last = t if steps is None else min(t, start + steps)
+        values = tuple(everything(range(start, last)))
         return [Segment(Kind.TABLE, start=start, origin=start, values=values)]
     return pieces
 
@@ -184,7 +193,7 @@ def forward(box: Sandbox, steps: int) -> None:
     while steps:
         segment, left = _next(box, *box.active())
         left = steps if left is None else min(left, steps)
-        if left:
+        if segment is not None and left:
             box.jump(left, segment.value_at(left))
             steps -= left
         if steps:
@@ -192,9 +201,9 @@ def forward(box: Sandbox, steps: int) -> None:
             steps -= 1
 
 
-def _next(box: Sandbox, active: list[Any], limit: int | None) -> laws.Law:
+def _next(box: Sandbox, active: list[Any], limit: int | None) -> tuple[Segment | None, int | None]:
     """The formula of the next steps, and for how many more of them it holds; None for ever."""
-    segment, left = _law(box, active) or laws.constant(box.lr, 0)
+    segment, left = _law(box, active) or (None, 0)
     if limit is not None:
         left = limit - 1 if left is None else min(left, limit - 1)
     return segment, left

@@ -1,5 +1,6 @@
 """The momentum that torch's OneCycleLR and CyclicLR cycle, as a schedule."""
 
+import copy
 from typing import Any
 
 from torch.optim import lr_scheduler
@@ -9,7 +10,7 @@ from ..schedules.policies import curve_through
 from ..schedules.schedule import Schedule
 from ..schedules.segment import Kind
 from ..schedules.tables import table
-from . import laws
+from . import cyclic
 from .known import stranger
 from .own import check_length, check_unused, run_ahead
 from .sandbox import Sandbox, check_convertible, leaves, optimizer_of
@@ -68,10 +69,14 @@ def momentum_from_torch(
     if stranger(scheduler) is not None:
         check_unused(scheduler)
         momenta = run_ahead(scheduler, length).momenta[group]
-        return table(momenta).scaled(1.0 / _base(max(momenta), group, momentum))
-    base = _base(highest_momentum(scheduler, group), group, momentum)
-    box = Sandbox(scheduler, group, live=False)
-    return (_closed_form(box) or table(momentum_of(box, length))).scaled(1.0 / base)
+        base = _base(max(momenta), group, momentum)
+    else:
+        base = _base(highest_momentum(scheduler, group), group, momentum)
+        box = Sandbox(scheduler, group, live=False)
+        if (formula := _closed_form(box, length)) is not None:
+            return formula.scaled(1.0 / base)
+        momenta = momentum_of(box, length)
+    return table([each / base for each in momenta])
 
 
 def _base(highest: float, group: int, momentum: float | None) -> float:
@@ -84,7 +89,7 @@ def _base(highest: float, group: int, momentum: float | None) -> float:
     return base
 
 
-def _closed_form(box: Sandbox) -> Schedule | None:
+def _closed_form(box: Sandbox, steps: int | None) -> Schedule | None:
     leaf, group = box.scheduler, box.group
     if getattr(type(leaf), "get_lr", None) is lr_scheduler.OneCycleLR.get_lr:
         phases = leaf._schedule_phases
@@ -92,10 +97,18 @@ def _closed_form(box: Sandbox) -> Schedule | None:
         kind = Kind.COS if leaf._anneal_func_type == "cos" else Kind.POLY
         ends = [phase["end_step"] for phase in phases]
         return Schedule(curve_through([group[name] for name in names], ends, kind))
-    if getattr(type(leaf), "get_lr", None) is lr_scheduler.CyclicLR.get_lr:
-        wave = laws.cyclic(leaf, leaf.max_momentums[0], leaf.base_momentums[0])
+    if not _is_cyclic(leaf):
+        return None
+    high, low = leaf.max_momentums[0], leaf.base_momentums[0]
+    wave = cyclic.wave(leaf, high, low)
+    if wave is not None or steps is None:
         return None if wave is None else Schedule((wave,))
-    return None
+    lines = cyclic.lines(copy.copy(leaf), high, low, steps)
+    return None if lines is None else Schedule(tuple(lines), steps)
+
+
+def _is_cyclic(leaf: Any) -> bool:
+    return getattr(type(leaf), "get_lr", None) is lr_scheduler.CyclicLR.get_lr
 
 
 def momentum_of(box: Sandbox, steps: int | None) -> list[float]:
@@ -110,6 +123,10 @@ def momentum_of(box: Sandbox, steps: int | None) -> list[float]:
             "closed form that is known here: pass steps=, the length of the training, to sample it"
         )
     check_length(steps)
+    leaf = box.scheduler
+    if _is_cyclic(leaf):
+        high, low = leaf.max_momentums[0], leaf.base_momentums[0]
+        return cyclic.values(leaf, high, low, range(leaf.last_epoch, leaf.last_epoch + steps))
     values: list[float] = []
     while len(values) < steps:
         if values:

@@ -18,9 +18,10 @@ from timm.scheduler.wsd_lr import WSDLRScheduler
 from fused_warmup import Schedule, from_timm
 
 LR = 0.1
-WARMUPS = [
+WARMUPS: list[dict[str, Any]] = [
     {"warmup_t": t, "warmup_prefix": prefix, "warmup_lr_init": 3e-4}
-    for t, prefix in ((0, False), (3, False), (3, True), (13, False), (13, True))
+    for t in (0, 3, 13, 3.5, 0.25, 13.75)
+    for prefix in (False, True)
 ]
 
 
@@ -69,8 +70,76 @@ def test_stairs_and_trapezoids(warmup: dict[str, Any]) -> None:
         check(from_timm(scheduler), scheduler, 90)
 
 
+def test_a_fractional_warmup_is_as_long_as_timms() -> None:
+    options: dict[str, Any] = {"warmup_t": 3.5, "t_in_epochs": False}
+    schedule = from_timm(CosineLRScheduler(optimizer(), 10, **options))
+    assert schedule(1) == pytest.approx(1 / 3.5, rel=1e-15)
+    assert schedule(3) == pytest.approx(3 / 3.5, rel=1e-15)
+    for size in (10, 10.5, 7.25):
+        for prefix in (False, True):
+            more = {**options, "cycle_limit": 3, "warmup_prefix": prefix}
+            scheduler = PolyLRScheduler(optimizer(), size, **more)  # type: ignore[arg-type]
+            check(from_timm(scheduler), scheduler, 60)
+            epochs = PolyLRScheduler(optimizer(), size, **{**more, "t_in_epochs": True})
+            stretched = from_timm(epochs, steps_per_epoch=3)
+            assert stretched(range(90)) == [from_timm(scheduler)(t // 3) for t in range(90)]
+    wsd = WSDLRScheduler(optimizer(), 10.25, 4.5, 1e-3, **options)
+    check(from_timm(wsd), wsd, 30)
+
+
+class DropsAfter50Calls(CosineLRScheduler):  # type: ignore[misc]
+    """Counts the calls of its own _get_lr; a stranger of a name that is known."""
+
+    calls = 0
+
+    def _get_lr(self, t: int) -> list[float]:
+        self.calls += 1
+        return [rate * (1.0 if self.calls <= 50 else 0.1) for rate in super()._get_lr(t)]
+
+
+DropsAfter50Calls.__name__ = "CosineLRScheduler"
+
+
+@pytest.mark.parametrize("warmup", [0, 3.5])
+@pytest.mark.parametrize("in_epochs", [False, True])
+def test_a_class_of_ones_own_is_run_as_it_is(in_epochs: bool, warmup: float) -> None:
+    opt = optimizer({}, {"lr_scale": 0.5, "lr": 0.2})
+    options: dict[str, Any] = {"warmup_t": warmup, "t_in_epochs": in_epochs}
+    scheduler = DropsAfter50Calls(opt, 100, **options)
+    per_epoch: dict[str, Any] = {"steps_per_epoch": 1} if in_epochs else {}
+    with pytest.raises(ValueError, match="pass steps="):
+        from_timm(scheduler, **per_epoch)
+    schedules = [from_timm(scheduler, steps=90, group=i, **per_epoch) for i in range(2)]
+    assert scheduler.calls == 0
+    for t in range(90):
+        if t:
+            (scheduler.step if in_epochs else scheduler.step_update)(t)
+        found = [schedules[0](t) * 0.1, schedules[1](t) * 0.2]
+        assert found == pytest.approx([group["lr"] for group in opt.param_groups], rel=1e-12), t
+    with pytest.raises(ValueError, match="has not been stepped"):
+        from_timm(scheduler, steps=90, **per_epoch)
+
+
+def test_functions_that_remember_are_left_alone() -> None:
+    calls: list[float] = []
+
+    def fall(x: float) -> float:
+        calls.append(x)
+        return 1.0 / len(calls)
+
+    scheduler = WSDLRScheduler(optimizer(), 20, 10, decay_fn=fall, t_in_epochs=False)
+    asked = len(calls)
+    schedule = from_timm(scheduler, steps=20)
+    assert len(calls) == asked
+    opt = scheduler.optimizer
+    for t in range(20):
+        if t:
+            scheduler.step_update(t)
+        assert LR * schedule(t) == pytest.approx(opt.param_groups[0]["lr"], rel=1e-12)
+
+
 def test_the_rest_is_sampled() -> None:
-    options: dict[str, Any] = {"t_in_epochs": False, **WARMUPS[1]}
+    options: dict[str, Any] = {"t_in_epochs": False, **WARMUPS[2]}
     made: list[Any] = [
         TanhLRScheduler(optimizer(), 20, **options),
         CosineLRScheduler(optimizer(), 20, cycle_mul=0.9, cycle_limit=2, **options),
@@ -93,7 +162,7 @@ def test_noise_is_sampled_as_it_falls() -> None:
 
 
 def test_epochs_are_stretched() -> None:
-    scheduler = CosineLRScheduler(optimizer(), 10, **WARMUPS[2])
+    scheduler = CosineLRScheduler(optimizer(), 10, **WARMUPS[3])
     with pytest.raises(TypeError, match="steps_per_epoch"):
         from_timm(scheduler)
     schedule = from_timm(scheduler, steps_per_epoch=7)
