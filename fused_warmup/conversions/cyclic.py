@@ -52,7 +52,7 @@ def line(leaf: Any, low: float, high: float) -> tuple[Segment, int] | None:
 def lines(leaf: Any, low: float, high: float, steps: int) -> list[Segment] | None:
     """Return the sides of the next ``steps`` steps; None if they are many, or not straight.
 
-    ``leaf`` is moved on.
+    After them the last value stays. ``leaf`` is moved on.
     """
     found: list[Segment] = []
     t = 0
@@ -64,7 +64,7 @@ def lines(leaf: Any, low: float, high: float, steps: int) -> list[Segment] | Non
         found.append(replace(segment, start=t, origin=t))
         t += left + 1
         leaf.last_epoch += left + 1
-    return found
+    return [*found, Segment.constant(found[-1].value_at(steps - 1), steps)]
 
 
 def values(leaf: Any, low: float, high: float, steps: range) -> list[float]:

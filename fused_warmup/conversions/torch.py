@@ -179,11 +179,11 @@ def trace(box: Sandbox, steps: int | None, start: int = 0) -> list[Segment]:
     if samples:
         flush()
     elif steps is not None:
+        t = start + steps  # a formula may hold for longer, but the last value stays
         put(Segment.constant(pieces[-1].value_at(t - 1), t))
     if len(pieces) > MAX_SEGMENTS:
         everything = Schedule((replace(pieces[0], start=0), *pieces[1:]))
-        last = t if steps is None else min(t, start + steps)
-        values = tuple(everything(range(start, last)))
+        values = tuple(everything(range(start, t)))
         return [Segment(Kind.TABLE, start=start, origin=start, values=values)]
     return pieces
 
