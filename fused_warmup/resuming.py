@@ -38,30 +38,26 @@ class Given:
     """
 
     def __init__(self) -> None:
-        self._given: dict[int, tuple[str, float | Tensor, int]] = {}
+        self._given: dict[int, tuple[str, Any, int]] = {}
 
     def give(self, index: int, group: Group) -> None:
         """Put a base into the group of a state dict, and remember it."""
         text, lr = group["schedule"], group["lr"]
-        before = self._given.get(index)
+        # An earlier state dict may still be filled: what is the same is the same object.
+        before, known, version = self._given.get(index, ("", None, 0))
         if isinstance(lr, Tensor):
-            base: float | Tensor = lr.detach().clone()
-            version = base._version  # type: ignore[union-attr]
-        else:
-            base, version = 1.0 * float(lr), 0  # an object of its own, for an int lr too
-        if before is not None and before[0] == text:
-            text = before[0]  # the earlier state dict may still be filled
-            base = (
-                before[1] if type(base) is type(before[1]) is float and base == before[1] else base
-            )
-        self._given[index] = text, base, version
-        group["schedule"], group["initial_lr"] = text, base
+            known = lr.detach().clone()
+            version = known._version
+        elif not isinstance(known, float) or known != lr:
+            known = 1.0 * float(lr)  # no small int, which is one object everywhere
+        self._given[index] = before if before == text else text, known, version
+        group["schedule"], group["initial_lr"], _ = self._given[index]
 
     def was_filled(self, index: int, group: Mapping[str, Any]) -> bool:
         """Tell whether a group of a state dict is such a one."""
-        text, given, version = self._given.get(index, (None, None, 0))
+        text, given, version = self._given.get(index, ("", None, 0))
         base = group["initial_lr"]
-        if text is None or group["schedule"] is not text:
+        if given is None or group["schedule"] is not text:
             return False
         if isinstance(base, Tensor):
             # Files are read into tensors. Another tensor may be a copy of the one that was given.
@@ -117,15 +113,20 @@ def read_groups(
             group.setdefault("param_names", mine["param_names"])
     from_torch = ["schedule" not in group for group in groups]
     _choose_schedules(groups, own, schedules)
-    for i, (group, mine) in enumerate(zip(groups, own, strict=True)):
+    for group, mine in zip(groups, own, strict=True):
         for name, value in options.DEFAULTS.items():
             group.setdefault(name, mine.get(name, value))
+    options.settle(groups)
+    for i, (group, mine) in enumerate(zip(groups, own, strict=True)):
         if "initial_lr" not in group or "initial_lr" in mine or group["schedule"] is None:
             continue  # a scheduler on top of this optimizer goes on from its rate
-        initial = group.pop("initial_lr")
+        initial = group["initial_lr"]
         if from_torch[i] or given.was_filled(i, loaded[i]):
             group["lr"] = _base(initial, group, mine)
-    options.settle(groups)
+            options.check(group)
+        elif not on_host(initial == group["lr"], True):
+            continue  # a scheduler on top of a schedule, of which one will be built again
+        del group["initial_lr"]
     return groups
 
 

@@ -176,6 +176,9 @@ def test_a_scheduler_on_top_goes_through_a_file() -> None:
     for other in (early, late):
         other.load_state_dict(saved)
         assert other.param_groups[0]["lr"] == 0.25
+        assert other.param_groups[0]["initial_lr"] == 1.0
+    again = StepLR(late, 5, last_epoch=2)  # needs that
+    assert again.base_lrs == [1.0]
 
 
 @pytest.mark.parametrize(("lr", "base"), [(0.5, 0.5), (0.02, 0.02), (3.0, 0.02)])
