@@ -131,9 +131,23 @@ class TestTensors:
             lambda grads: grads.__setitem__(0, grads[0].long()),
             lambda grads: grads.__setitem__(0, grads[0].to_sparse()),
             lambda grads: grads.__setitem__(2, torch.ones(1, dtype=torch.cfloat).conj().imag),
+            lambda grads: grads.__setitem__(0, torch._neg_view(grads[0])),
+            lambda grads: grads.__setitem__(0, torch._efficientzerotensor((4, 6))),
+            lambda grads: grads[0].untyped_storage().resize_(0),
             lambda grads: grads.__setitem__(0, grads[0].to("meta")),
         ],
-        ids=["transposed", "shape", "layout", "dtype", "sparse", "negated", "device"],
+        ids=[
+            "transposed",
+            "shape",
+            "layout",
+            "dtype",
+            "sparse",
+            "a negated element",
+            "negated",
+            "zeros without memory",
+            "freed",
+            "device",
+        ],
     )
     def test_a_gradient_that_is_not_for_the_kernel_is_refused(self, tensors, grads, change) -> None:
         change(grads)
@@ -141,8 +155,13 @@ class TestTensors:
 
     @pytest.mark.parametrize(
         "value",
-        [torch.ones(4, 6).double(), torch.ones(6, 4).t(), torch.ones(4, 5)],
-        ids=["dtype", "strides", "size"],
+        [
+            torch.ones(4, 6).double(),
+            torch.ones(6, 4).t(),
+            torch.ones(4, 5),
+            torch._neg_view(torch.ones(4, 6)),
+        ],
+        ids=["dtype", "strides", "size", "negated"],
     )
     def test_a_parameter_that_became_another_is_refused(
         self, tensors, params, grads, value
@@ -150,6 +169,19 @@ class TestTensors:
         params[0].data = value
         assert tensors.look(grads) is None
 
-    def test_a_momentum_buffer_that_moved_is_refused(self, tensors, grads) -> None:
-        self.buffers[0].data = torch.zeros(4, 6)
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda b: setattr(b, "data", torch.zeros(4, 6)),
+            lambda b: setattr(b, "data", b.data.view(torch.int32)),
+            lambda b: setattr(b, "data", torch._neg_view(b.data)),
+            lambda b: b.as_strided_((2, 6), (6, 1)),
+            lambda b: b.as_strided_((6, 4), (1, 6)),
+            lambda b: b.untyped_storage().resize_(0),
+        ],
+        ids=["moved", "dtype", "negated", "fewer elements", "transposed", "freed"],
+    )
+    def test_a_momentum_buffer_that_became_another_is_refused(self, tensors, grads, change) -> None:
+        assert tensors.look(grads) is not None
+        change(self.buffers[0])
         assert tensors.look(grads) is None

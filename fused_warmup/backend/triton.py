@@ -21,10 +21,9 @@ import torch
 import triton
 from torch import Tensor
 
-from ..options import check as check_options
-from ..options import is_number
 from ..schedules import Schedule
 from . import triton_kernel
+from .triton_options import NUMBERS, SWITCHES, in_range, is_on, number
 from .triton_tables import (
     DeviceTable,
     chunk_words,
@@ -50,9 +49,6 @@ DTYPES = {
 }
 LR_DTYPES = tuple(DTYPES)  # in the order of triton_kernel.py
 ACCESS_BYTES = 16  # the widest load and store
-NUMBERS = ("weight_decay", "momentum", "dampening")
-SWITCHES = ("nesterov", "maximize")
-OPTIONS = NUMBERS + SWITCHES
 
 
 class TritonPlan:
@@ -81,8 +77,8 @@ class TritonPlan:
                 )
         self._params, self._group_of = params, group_of
         self._tensors = Tensors(params, momentum_buffers, tuple(DTYPES))
-        self._first_steps = first_steps  # kept alive: the tables hold mere addresses
         self._mark_at = [0 if mark is None else mark.data_ptr() for mark in first_steps]
+        self._marks = [mark for mark in first_steps if mark is not None]
         self._groups_without_buffer = _groups_of_none(momentum_buffers, group_of)
         self._groups_without_mark = _groups_of_none(first_steps, group_of)
 
@@ -114,6 +110,8 @@ class TritonPlan:
         write_grads: bool,
     ) -> bool:
         """Read what the step needs and touch nothing. False: it needs another form or plan."""
+        if not self._can_count():
+            return False
         group_rows = self._read_groups(groups)
         if group_rows is None:
             return False
@@ -128,7 +126,7 @@ class TritonPlan:
         if found is not self._found:
             self._lay_out(found)
         if group_rows != self._group_rows:
-            if not all(map(_in_range, groups)):
+            if not all(map(in_range, groups)):
                 return False
             self._group_rows, self._group_words = group_rows, words_of(group_rows)
         self._scalars = (found_inf, grad_scale)
@@ -175,6 +173,21 @@ class TritonPlan:
         self._held_by_graphs = groups  # a tensor lr among them
         return True
 
+    def _can_count(self) -> bool:
+        """Tell whether the count, the rates and the marks are still what the tables were made for.
+
+        Whoever has the state may resize them, or give them other memory or another dtype.
+        """
+        mark_at = [mark.data_ptr() for mark in self._marks]
+        return (
+            self._is_scalar(self._t, torch.int64)
+            and all(self._is_scalar(mark, torch.int64) for mark in self._marks)
+            and mark_at == [at for at in self._mark_at if at]
+            and self._lies_here(self._lr, torch.float64)
+            and self._lr.shape == (len(self._places),)
+            and self._lr.is_contiguous()
+        )
+
     def _read_groups(self, groups: Sequence[Mapping[str, Any]]) -> bytes | None:
         """Return the rows of all groups; None where one holds what is not for the kernel."""
         if len(groups) != len(self._places):
@@ -183,8 +196,8 @@ class TritonPlan:
         for i, group in enumerate(groups):
             try:
                 lr = self._rate(group["lr"])
-                numbers = [_number(group[name]) for name in NUMBERS]
-                switches = [_is_on(group[name]) for name in SWITCHES]
+                numbers = [number(group[name]) for name in NUMBERS]
+                switches = [is_on(group[name]) for name in SWITCHES]
             except (TypeError, ValueError, RuntimeError, OverflowError):
                 return None  # no numbers; Python's own path says so
             _, momentum, dampening = numbers
@@ -198,13 +211,13 @@ class TritonPlan:
     def _rate(self, lr: Any) -> float | tuple[int, int]:
         """Return a base rate as a number, or the address and dtype of one on the device."""
         if not isinstance(lr, Tensor):
-            return _number(lr)
+            return number(lr)
         if self._is_scalar(lr, *LR_DTYPES):
             return lr.data_ptr(), LR_DTYPES.index(lr.dtype)
         with self._guard:
             if not lr.is_cpu or _capturing(self._device):
                 raise TypeError("a graph cannot read a rate that lies elsewhere at each replay")
-        return _number(lr)
+        return number(lr)
 
     def _lay_out(self, found: Found) -> None:
         """Make the tables for tensors that lie where they were found."""
@@ -233,32 +246,10 @@ class TritonPlan:
         self.active = tensors.params
 
     def _is_scalar(self, tensor: Tensor, *dtypes: torch.dtype) -> bool:
-        return tensor.dtype in dtypes and tensor.numel() == 1 and tensor.device == self._device
+        return tensor.numel() == 1 and self._lies_here(tensor, *dtypes)
 
-
-def _number(option: Any) -> float:
-    """Return an option as the plain number that it stands for: numpy's and tensors are common.
-
-    Raises:
-        TypeError, ValueError, RuntimeError, OverflowError: It stands for none.
-    """
-    if type(option) is float:
-        return option
-    if not is_number(option):
-        raise TypeError(f"{option!r} is no number")
-    return float(option.detach() if isinstance(option, Tensor) else option)
-
-
-def _is_on(option: Any) -> bool:
-    return option is not None and bool(option if type(option) is bool else _number(option))
-
-
-def _in_range(group: Mapping[str, Any]) -> bool:
-    try:
-        check_options(group)
-    except (TypeError, ValueError):
-        return False  # Python's own path raises it again
-    return True
+    def _lies_here(self, tensor: Tensor, *dtypes: torch.dtype) -> bool:
+        return tensor.dtype in dtypes and tensor.device == self._device and not tensor.is_neg()
 
 
 def _groups_of_none(tensors: Sequence[Tensor | None], group_of: Sequence[int]) -> set[int]:

@@ -18,6 +18,28 @@ class Found(NamedTuple):
     grad_dtypes: list[torch.dtype]
 
 
+class Layouts:
+    """How some tensors lie in memory, and whether others are walked by the same flat indices.
+
+    Args:
+        rows: Of each its elements, whether it is contiguous, and its strides.
+    """
+
+    def __init__(self, rows: Sequence[tuple[int, bool, list[int]]]) -> None:
+        self._sizes = [size for size, _, _ in rows]
+        self._contiguous = [contiguous for _, contiguous, _ in rows]
+        self._permuted = [(k, strides) for k, (_, flat, strides) in enumerate(rows) if not flat]
+
+    def serve(self, tensors: Sequence[Tensor]) -> bool:
+        """Tell whether each tensor lies as its row says, and none is to be read as its negative."""
+        return (
+            [x.numel() for x in tensors] == self._sizes
+            and [x.is_contiguous() for x in tensors] == self._contiguous
+            and all(_strides(tensors[k]) == strides for k, strides in self._permuted)
+            and not any(x.is_neg() for x in tensors)
+        )
+
+
 class Tensors:
     """The parameters of a plan and their momentum buffers.
 
@@ -42,8 +64,7 @@ class Tensors:
         self._all = params, momentum_buffers
         self._devices = {p.device for p in params}
         self._grad_dtypes = frozenset(dtypes)
-        self._contiguous = [p.is_contiguous() for p in params]
-        self._strides = [_strides(p) for p in params]
+        self._rows = [(p.numel(), p.is_contiguous(), _strides(p)) for p in params]
         self._select(list(range(len(params))))
         self._found: Found | None = None
 
@@ -51,14 +72,12 @@ class Tensors:
         params, buffers = self._all
         self._active = active
         self.params = [params[i] for i in active]
-        self._with_buffer = [
-            (b, self.buffer_at[i]) for i in active if (b := buffers[i]) is not None
-        ]
-        self._expected_sizes = [self.sizes[i] for i in active]
-        self._expected_contiguous = [self._contiguous[i] for i in active]
+        self._layouts = Layouts([self._rows[i] for i in active])
         self._expected_dtypes = [self.dtypes[i] for i in active]
-        self._permuted = [k for k, i in enumerate(active) if not self._contiguous[i]]
-        self._single = [k for k, i in enumerate(active) if self.sizes[i] == 1]
+        filled = [(i, b) for i in active if (b := buffers[i]) is not None]
+        self._buffers = [b for _, b in filled]
+        self._buffer_layouts = Layouts([self._rows[i] for i, _ in filled])
+        self._expected_of_buffers = [(self.buffer_at[i], self.dtypes[i]) for i, _ in filled]
 
     def look(self, grads: Sequence[Tensor | None]) -> Found | None:
         """Return where everything is; the same object as long as nothing moved.
@@ -77,29 +96,24 @@ class Tensors:
             grad_at = [grad.data_ptr() for grad in present]
         except RuntimeError:  # sparse, say
             return None
-        params = self.params
+        params, buffers = self.params, self._buffers
         found = Found(active, [p.data_ptr() for p in params], grad_at, [g.dtype for g in present])
         if [p.dtype for p in params] != self._expected_dtypes:
             return None
-        if any(buffer.data_ptr() != at for buffer, at in self._with_buffer):
+        if [(b.data_ptr(), b.dtype) for b in buffers] != self._expected_of_buffers:
             return None
-        for tensors in (params, present):
-            # One flat index serves tensors that are contiguous or permuted alike.
-            if [x.numel() for x in tensors] != self._expected_sizes:
-                return None
-            if [x.is_contiguous() for x in tensors] != self._expected_contiguous:
-                return None
-            if any(_strides(tensors[k]) != self._strides[active[k]] for k in self._permuted):
-                return None
-        # A dense tensor that is to be read with the opposite sign has one element: it is a view of
-        # a complex number's imaginary part.
-        if any(present[k].is_neg() for k in self._single):
+        if not (self._layouts.serve(params) and self._layouts.serve(present)):
+            return None
+        if not self._buffer_layouts.serve(buffers):
             return None
         if found == self._found:
             return self._found
         if not self._grad_dtypes.issuperset(found.grad_dtypes):
             return None
         if any(x.device not in self._devices for x in (*params, *present)):
+            return None
+        # Freed memory, as FSDP1 leaves behind, and torch's zeros without any.
+        if any(x.data_ptr() == 0 and x.numel() > 0 for x in (*params, *present, *buffers)):
             return None
         self._found = found
         return found

@@ -174,3 +174,51 @@ def test_the_interpreter_serves_the_cpu_and_only_if_asked():
     opt = SGD(parameters((3,)), lr=0.1)
     opt.step()
     assert not isinstance(opt._plan.parts[0], backend.TritonPlan)
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda mark: setattr(mark, "data", mark.data.clone()),
+        lambda mark: mark.set_(mark.clone()),
+        lambda mark: mark.share_memory_(),
+        lambda mark: setattr(mark, "data", torch.stack([mark, mark])[1]),
+    ],
+    ids=["data", "set_", "share_memory_", "another's part"],
+)
+def test_a_mark_that_moved_is_found(move):
+    pair = Pair(lambda: parameters((BLOCK + 3, 5)), lr=0.1, momentum=0.9, dampening=0.5)
+    pair.step()
+    for opt in pair.both():
+        for p in pair.params(opt):
+            move(opt.state[p]["first_step"])
+            opt.state[p]["first_step"].fill_(-1)  # the next step is the first
+    pair.step(2)
+    assert [int(pair.ours.state[p]["first_step"]) for p in pair.params(pair.ours)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda plan: setattr(plan._t, "data", plan._t.data.float()),
+        lambda plan: setattr(plan._t, "data", torch._neg_view(plan._t.data)),
+        lambda plan: plan._t.resize_(0),
+        lambda plan: setattr(plan._marks[0], "data", plan._marks[0].data.int()),
+        lambda plan: plan._marks[0].resize_(0),
+        lambda plan: setattr(plan._lr, "data", plan._lr.data.float()),
+        lambda plan: plan._lr.resize_(0),
+        lambda plan: setattr(plan._lr, "data", plan._lr.data[:0]),
+    ],
+    ids=[
+        *("count's dtype", "negated count", "no count", "mark's dtype", "no mark"),
+        *("rates' dtype", "no rates", "rates elsewhere"),
+    ],
+)
+def test_what_counts_steps_is_looked_at_before_each_step(change):
+    t, lr = torch.tensor(5), torch.zeros(1, dtype=torch.float64)
+    p, grad, buffer, mark = torch.ones(3), torch.ones(3), torch.zeros(3), torch.tensor(-1)
+    group = {**DEFAULTS, "lr": 0.5, "momentum": 0.9, "dampening": 0.1, "weight_decay": 0.0}
+    plan = backend.TritonPlan([p], [buffer], [mark], [0], [], [-1], [-1], t, lr)
+    assert plan.prepare([group], [grad], None, None, True)
+    change(plan)
+    assert not plan.prepare([group], [grad], None, None, True)
