@@ -1,7 +1,7 @@
 // Tensors in, pointers out: what Python sees of the native kernels.
 #include "cpu_plan.h"
 #include "emulated.h"
-#include "watch.h"
+#include "host_step.h"
 #ifdef WITH_CUDA
 #include "cuda_plan.h"
 #endif
@@ -64,8 +64,7 @@ py::class_<Plan, HostPlan> def_plan(py::module_& m, const char* class_name, Name
                     const std::vector<int32_t>&, const py::object&, const py::object&>(),
            py::arg(own_names)..., py::arg("params"), py::arg("momentum_buffers"),
            py::arg("first_steps"), py::arg("group_of"), py::arg("schedules"),
-           py::arg("schedule_of"), py::arg("momentum_schedule_of"), py::arg("t"), py::arg("lr"))
-      .def("launch", &Plan::launch, py::arg("advance"));
+           py::arg("schedule_of"), py::arg("momentum_schedule_of"), py::arg("t"), py::arg("lr"));
 }
 
 }  // namespace
@@ -78,15 +77,30 @@ PYBIND11_MODULE(_C, m) {
   m.def("cpu_capabilities", &cpu_capabilities,
         "Instruction sets that this build and this processor have, best last.");
 
+  m.def("reads_libtorch", &reads_libtorch,
+        "Whether tensors are looked at through libtorch's own functions, the fastest way.");
+
   py::class_<Watch>(m, "Watch", collectable<Watch>())
       .def(py::init<const py::dict&, const py::list&>(), py::arg("state"), py::arg("groups"))
       .def("unchanged", &Watch::unchanged, py::arg("state"), py::arg("groups"));
 
   py::class_<HostPlan>(m, "HostPlan", collectable<HostPlan>())
-      .def("prepare", &HostPlan::prepare, py::arg("groups"), py::arg("grads"),
-           py::arg("grad_scale"), py::arg("found_inf"), py::arg("write_grads"))
-      .def("bump_versions", &HostPlan::bump_versions, py::arg("grads"))
+      .def(
+          "prepare",
+          [](HostPlan& plan, const py::list& groups, const py::object& grads,
+             const py::object& grad_scale, const py::object& found_inf, bool write_grads) {
+            return plan.prepare({groups, grads, grad_scale, found_inf, write_grads});
+          },
+          py::arg("groups"), py::arg("grads"), py::arg("grad_scale"), py::arg("found_inf"),
+          py::arg("write_grads"))
+      .def("launch", &HostPlan::launch, py::arg("advance"))
       .def_property_readonly("active", &HostPlan::active);
+
+  py::class_<HostStep>(m, "HostStep", collectable<HostStep>())
+      .def(py::init<const py::object&, const py::list&, const py::list&, bool>(), py::arg("watch"),
+           py::arg("frozen"), py::arg("plans"), py::arg("counts"))
+      .def("run", &HostStep::run, py::arg("state"), py::arg("groups"), py::arg("grad_scale"),
+           py::arg("found_inf"), py::arg("write_grads"));
 
   def_plan<CpuPlan, const std::string&>(m, "CpuPlan", "capability");
 

@@ -56,24 +56,22 @@ std::vector<std::string> cpu_capabilities() {
   return names;
 }
 
-bool CpuPlan::launch(bool advance) {
-  if (step_.found_inf != nullptr && *step_.found_inf != 0.0f) return false;
+bool CpuPlan::skips() const { return step_.found_inf != nullptr && *step_.found_inf != 0.0f; }
+
+void CpuPlan::launch_kernel(bool advance) {
   const int64_t t = *step_.t;
   std::vector<Rates> rates(groups_.size());
   for (size_t i = 0; i < groups_.size(); ++i) {
     rates[i] = rates_at(groups_[i], schedules_.data(), t);
   }
-  {
-    const py::gil_scoped_release release;
-    update_all(rates);
-  }
+  // Python's lock is held: what another thread dropped meanwhile would be memory of somebody else.
+  update_all(rates);
   for (size_t i = 0; i < groups_.size(); ++i) step_.lr[i] = rates[i].lr;
   for (const TensorEntry& entry : entries_) {
     const Rates& own = rates[static_cast<size_t>(entry.group)];
     if (is_marked_now(entry.first_step, own)) *entry.first_step = t;
   }
   if (advance) *step_.t = t + 1;
-  return true;
 }
 
 void CpuPlan::update_all(const std::vector<Rates>& rates) {

@@ -15,8 +15,8 @@ class CpuPlan : public HostPlan {
   CpuPlan(const std::string& capability, Args&&... args)
       : HostPlan(std::forward<Args>(args)...), update_(kernel_for(capability)) {}
 
-  // Runs what prepare() read. False where found_inf skipped the step: nothing has changed then.
-  bool launch(bool advance);
+  bool skips() const override;
+  void launch_kernel(bool advance) override;
 
  private:
   static UpdateRange kernel_for(const std::string& capability);

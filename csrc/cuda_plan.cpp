@@ -12,14 +12,13 @@ void* CudaPlan::current_stream() const {
   return stream;
 }
 
-bool CudaPlan::launch(bool advance) {
+void CudaPlan::launch_kernel(bool advance) {
   step_.advance = advance;
   launcher_.launch(entries_, groups_, schedules_, step_, generation_, current_stream());
-  return true;
 }
 
 bool CudaPlan::update_captured(const py::list& groups) {
-  if (!read_groups(groups)) return false;
+  if (!read_groups(groups) || !look_at_rates()) return false;
   launcher_.update_captured(groups_, current_stream());
   return true;
 }

@@ -12,8 +12,8 @@ class CudaPlan : public HostPlan {
   explicit CudaPlan(Args&&... args)
       : HostPlan(std::forward<Args>(args)...), launcher_(device_.device_id, groups_.size()) {}
 
-  // Enqueues what prepare() read. True: whether found_inf skips the step is known on the device.
-  bool launch(bool advance);
+  // Enqueues the step; whether found_inf skips it is known on the device.
+  void launch_kernel(bool advance) override;
 
   size_t n_captured() const { return launcher_.n_captured(); }
 

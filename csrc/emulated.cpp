@@ -39,7 +39,7 @@ void update_block(DTypes dtypes, const LaunchArgs& args, int64_t t, int block, c
 
 }  // namespace
 
-bool EmulatedPlan::launch(bool advance) {
+void EmulatedPlan::launch_kernel(bool advance) {
   if (built_ != generation_) {
     tables_.build(entries_, groups_, schedules_, resident_blocks_);
     built_ = generation_;
@@ -73,16 +73,13 @@ bool EmulatedPlan::launch(bool advance) {
       compute_rates(args, own.t, thread, own.rates.data());
     }
   }
-  bool applied = false;
   const uint32_t limit = static_cast<uint32_t>(order.size()) - 1;
   for (const int block : order) {
     const Block& own = blocks[static_cast<size_t>(block)];
     if (own.skipped) continue;
-    applied = true;
     update_block(tables_.dtypes(), args, own.t, block, own.rates.data());
     if (increment(args.ticket, limit) == limit) finish(args, own.t, own.rates.data());
   }
-  return applied;
 }
 
 }  // namespace fused_warmup

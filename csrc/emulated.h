@@ -17,7 +17,7 @@ class EmulatedPlan : public HostPlan {
   // order. All blocks compute their rates before the first takes its ticket, as blocks may.
   void set_block_order(const std::vector<int>& order) { order_ = order; }
 
-  bool launch(bool advance);
+  void launch_kernel(bool advance) override;
 
   int n_blocks() const { return tables_.n_blocks(); }
   uint32_t ticket() const { return ticket_; }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "half.h"
 #include "sgd.h"
 
 namespace fused_warmup {
@@ -63,8 +64,16 @@ struct StepScalars {
 
 FW_INLINE double base_lr(const Group& group) {
   if (group.lr_ptr == nullptr) return group.lr;
-  return group.lr_dtype == DType::FLOAT64 ? *static_cast<const double*>(group.lr_ptr)
-                                          : *static_cast<const float*>(group.lr_ptr);
+  switch (group.lr_dtype) {
+    case DType::FLOAT64:
+      return *static_cast<const double*>(group.lr_ptr);
+    case DType::BFLOAT16:
+      return to_float(*static_cast<const bfloat16*>(group.lr_ptr));
+    case DType::FLOAT16:
+      return to_float(*static_cast<const float16*>(group.lr_ptr));
+    default:
+      return *static_cast<const float*>(group.lr_ptr);
+  }
 }
 
 FW_INLINE double factor_at(const Schedule* schedules, int32_t index, int64_t t) {

@@ -26,12 +26,8 @@ const DLPackExchangeAPI* exchange_api() {
 
 namespace {
 
-// Whether torch wants the memory read with the opposite sign, which DLPack cannot say. Such a
-// tensor is a view of a complex one's imaginary parts, with gaps between them, so its strides
-// already keep it away from the kernels unless it has one element (the gradient of a learnable
-// phase, say); and then it lies half a complex number off the boundary that memory starts at.
-bool is_negated(PyObject* tensor, const void* data) {
-  if (reinterpret_cast<uintptr_t>(data) % 16 == 0) return false;
+// Whether torch wants the memory read with the opposite sign, which DLPack cannot say.
+bool is_negated(PyObject* tensor) {
   static PyObject* const is_neg = PyUnicode_InternFromString("is_neg");
   const py::object answer =
       py::reinterpret_steal<py::object>(PyObject_CallMethodNoArgs(tensor, is_neg));
@@ -39,19 +35,32 @@ bool is_negated(PyObject* tensor, const void* data) {
   return answer.ptr() == Py_True;
 }
 
-}  // namespace
-
-bool view_tensor(PyObject* object, DLTensor* view) {
+bool view_by_dlpack(PyObject* object, DLTensor* view) {
   if (exchange_api()->dltensor_from_py_object_no_sync(object, view) != 0) {
     PyErr_Clear();
     return false;
   }
-  // Wrappers around other tensors, and torch's own symbolic zeros, have no memory.
-  if (view->data == nullptr) return n_elements_of(*view) == 0;
-  for (int32_t i = 0; i < view->ndim; ++i) {
-    if (view->shape[i] != 1) return true;
+  return !is_negated(object);
+}
+
+}  // namespace
+
+bool view_tensor(PyObject* object, DLTensor* view) {
+  if (reads_libtorch()) {
+    const TensorLook look(object);
+    if (!look || !look.view(view) || !look.view_device(&view->device)) return false;
+    if (!look.fits_storage(*view, look.storage_bytes())) return false;
+  } else if (!view_by_dlpack(object, view)) {
+    return false;
   }
-  return !is_negated(object, view->data);
+  // Wrappers around other tensors, and torch's own symbolic zeros, have no memory.
+  return view->data != nullptr || n_elements_of(*view) == 0;
+}
+
+bool is_tensor(PyObject* object) {
+  static const py::handle tensor_base =
+      py::object(py::module_::import("torch").attr("_C").attr("TensorBase")).release();
+  return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(tensor_base.ptr()));
 }
 
 void Layouts::push_back(const DLTensor& view) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "plan.h"
+#include "torch_abi.h"
 
 namespace fused_warmup {
 
@@ -18,9 +19,13 @@ namespace py = pybind11;
 
 const DLPackExchangeAPI* exchange_api();
 
-// A borrowed look at a tensor, good until control returns to Python. False, and no Python error
-// set, where DLPack cannot describe the object: sparse, a wrapper without memory, a negated view.
+// A borrowed look at a tensor, good until control returns to Python; runs no Python where
+// reads_libtorch(). False, and no Python error set, where the object is no dense tensor with memory
+// of its own: sparse, a wrapper, a negated view.
 bool view_tensor(PyObject* object, DLTensor* view);
+
+// Whether an object is a torch.Tensor.
+bool is_tensor(PyObject* object);
 
 inline std::optional<DType> dtype_of(const DLTensor& view) {
   if (view.dtype.lanes != 1) return std::nullopt;
@@ -33,8 +38,17 @@ inline std::optional<DType> dtype_of(const DLTensor& view) {
   return std::nullopt;
 }
 
+inline int64_t size_of(DType dtype) {
+  return dtype == DType::FLOAT64 ? 8 : (dtype == DType::FLOAT32 ? 4 : 2);
+}
+
 inline void* data_of(const DLTensor& view) {
   return static_cast<char*>(view.data) + view.byte_offset;
+}
+
+// The one dtype of counts and marks.
+inline bool is_int64(const DLTensor& view) {
+  return view.dtype.code == kDLInt && view.dtype.bits == 64 && view.dtype.lanes == 1;
 }
 
 inline bool same_device(const DLDevice& a, const DLDevice& b) {

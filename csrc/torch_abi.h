@@ -1,11 +1,13 @@
 // The few functions of libtorch that tell where a tensor's memory is, found in the library that the
-// process already runs. They answer in a few nanoseconds; where a release lacks one, DLPack and
-// Python answer the same question, only slower.
+// process already runs. They answer in a few nanoseconds and run no Python, so that nothing can
+// change between a look and the launch that relies on it. Where a release lacks one, DLPack and
+// Python answer the same questions, only slower.
 //
 // Most are of torch's stable C interface:
 // https://docs.pytorch.org/docs/stable/notes/libtorch_stable_abi.html
-// Two are C++ functions, of a parameter's gradient and of its version, which no stable interface
-// offers yet; they are used with the releases of torch that they were read in (KNOWN_RELEASES).
+// Three are C++ functions, for a tensor's gradient, its version and its sign, which no stable
+// interface offers yet. Before any of them is relied on, all are tried on tensors whose answers are
+// known (`reads_libtorch`), so that no list of releases need be kept.
 #pragma once
 
 #include <Python.h>
@@ -15,31 +17,36 @@
 
 namespace fused_warmup {
 
-// A borrowed look at a tensor whose Python object is kept alive by somebody else.
+// Whether this release of torch has the functions and they gave the right answers when tried.
+bool reads_libtorch();
+
+// A borrowed look at whatever tensor a Python object holds at the time of each question: objects
+// may exchange their tensors (torch.utils.swap_tensors). Good as long as the object lives.
 class TensorLook {
  public:
   TensorLook() = default;
-  // `data` is where DLPack says the memory is: a look that sees it elsewhere is no good.
-  TensorLook(PyObject* tensor, const void* data);
+  // No look where reads_libtorch() is false or the object is no tensor.
+  explicit TensorLook(PyObject* object);
+  explicit operator bool() const { return tensor_ != nullptr; }
 
-  // Whether this release of torch offers the look; if not, the rest may not be asked.
-  explicit operator bool() const { return impl_ != nullptr; }
+  // The tensor's gradient, until it is replaced; no look if it has none.
+  TensorLook grad() const;
 
-  // Whether memory and strides are still these.
-  bool is_at(const void* data, const int64_t* sizes_and_strides, int32_t n_dims) const;
+  // Fills in everything but the device. False where the tensor has no memory of its own that its
+  // sizes and strides describe: another layout, a wrapper, a negated view, a dtype that no kernel
+  // has.
+  bool view(DLTensor* view) const;
+  bool view_device(DLDevice* device) const;
+  // Bytes of the storage; and whether the tensor lies within them.
+  int64_t storage_bytes() const;
+  bool fits_storage(const DLTensor& view, int64_t storage_bytes) const;
 
-  enum class Grad { NONE, VIEWED, UNKNOWN };
-  // The tensor's gradient; `view` then says all but the device, which is the tensor's own. UNKNOWN:
-  // ask Python.
-  Grad view_grad(DLTensor* view) const;
-
-  // Tells autograd that the tensor, or its gradient, has been written to, where can_bump().
-  bool can_bump() const;
+  // Tells autograd that the tensor has been written to. Throws for an inference tensor outside of
+  // inference mode.
   void bump_version() const;
-  void bump_grad_version() const;
 
   // Finds what prefetch() asks the processor for: the memory that a look at the tensor reads.
-  void find_prefetch_address(PyObject* tensor);
+  void find_prefetch_address(PyObject* object);
   [[gnu::always_inline]] void prefetch() const {
     const char* impl = static_cast<const char*>(impl_);
     for (int line = 0; line < 3; ++line) __builtin_prefetch(impl + 64 * line);
@@ -48,9 +55,12 @@ class TensorLook {
   }
 
  private:
-  void* impl_ = nullptr;           // what torch's handle points to: the tensor's implementation
-  void* const* cell_ = nullptr;    // where the Python object keeps that pointer
-  const void* storage_ = nullptr;  // its storage at one time; only to prefetch, never read
+  // An at::Tensor, which is one pointer: inside the Python object, or inside a parameter's record
+  // of its gradient.
+  void* const* tensor_ = nullptr;
+  // Where the tensor's implementation and its storage once were; only to prefetch, never read.
+  const void* impl_ = nullptr;
+  const void* storage_ = nullptr;
 };
 
 }  // namespace fused_warmup

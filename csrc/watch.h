@@ -5,6 +5,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <cstdint>
 #include <vector>
 
 namespace fused_warmup {
@@ -14,15 +15,23 @@ namespace py = pybind11;
 class Watch {
  public:
   Watch(const py::dict& state, const py::list& groups);
+  // Runs no Python code.
   bool unchanged(const py::dict& state, const py::list& groups) const;
 
   template <typename Visit>
   void for_each_object(Visit visit) {
-    for (py::object& each : refs_) visit(each);
+    for (py::object& each : state_refs_) visit(each);
+    for (py::object& each : group_refs_) visit(each);
   }
 
  private:
-  std::vector<py::object> refs_;  // may hold nulls: a key that was absent
+  bool state_is_untouched(PyObject* state) const;
+  void note_versions(PyObject* state) const;
+
+  std::vector<py::object> state_refs_, group_refs_;  // may hold nulls: a key that was absent
+  // Versions of the state's dicts when they were last found unchanged, where Python keeps such.
+  std::vector<PyObject*> entries_;
+  mutable std::vector<uint64_t> versions_;
 };
 
 }  // namespace fused_warmup

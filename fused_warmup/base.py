@@ -4,6 +4,7 @@
 """
 
 import operator
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from .plan import Plan
 from .resuming import Given, Source, check_schedules
 from .routing import check_parameter
 from .scheduler import RateInForce
+from .reference import is_fake
 from .state import MAX_STEPS, Counters, ensure_state, home, making_state, settled
 from .unscheduled import SetAside, without_schedules
 
@@ -49,6 +51,8 @@ class CountedOptimizer(Optimizer):
         self._counters = Counters()
         self._lr: dict[torch.device, Tensor] = {}
         self._in_backward: StepInBackward | None = None
+        self._lock = threading.RLock()  # held while a step is made
+        self._is_updating = False
         self._clip: Tensor | None = None  # what the next step divides gradients by
         self._given = Given()
 
@@ -118,17 +122,29 @@ class CountedOptimizer(Optimizer):
         n = len(self.param_groups)
         devices = {*self._counters.by_device} or {torch.device("cpu")}
         if keep:
-            devices = {d for d in devices if d not in self._lr or len(self._lr[d]) != n}
+            devices = {d for d in devices if not self._has_rates(d, n)}
         if not devices:
             return
         with making_state():
             in_force = options.InForce(max(self._counters.value() - 1, 0))
             for device in devices:
-                kept = self._lr.get(device, torch.empty(0, dtype=torch.float64, device=device))
+                kept = torch.empty(0, dtype=torch.float64, device=device)
+                if device in self._lr and self._has_rates(device, len(self._lr[device])):
+                    kept = self._lr[device]
                 first = len(kept) if keep and len(kept) < n else 0
                 rates = [in_force.lr(group).to(device) for group in self.param_groups[first:]]
                 values = torch.cat((kept[:first], torch.stack(rates)))
                 self._lr[device] = kept.copy_(values) if kept.shape == values.shape else values
+
+    def _has_rates(self, device: torch.device, n_groups: int) -> bool:
+        """Tell whether there is a place for the rates, as it was made; users may have cast it."""
+        lr = self._lr.get(device)
+        return (
+            lr is not None
+            and lr.dtype == torch.float64
+            and lr.shape == (n_groups,)
+            and (is_fake(lr) or lr.untyped_storage().nbytes() >= lr.numel() * lr.element_size())
+        )
 
     # Dynamo of torch 2.11 cannot trace that an attribute of an optimizer is set, and raises.
     @torch._disable_dynamo  # type: ignore[attr-defined]
@@ -174,7 +190,9 @@ class CountedOptimizer(Optimizer):
             self._counters.of(home(self.param_groups[0]["params"][0]))
         self._counters.set(count)
         with making_state():
-            for entry in self.state.values():
+            for p, entry in self.state.items():
+                if "step" in entry:
+                    entry["step"] = self._counters.of(home(p))
                 if "first_step" in entry:
                     entry["first_step"].copy_(settled(entry["first_step"]))
         self._refresh_lr()

@@ -190,7 +190,19 @@ class SGD(CountedOptimizer):
     @torch._disable_dynamo  # type: ignore[attr-defined]
     def _update(self) -> None:
         attributes = self.__dict__
-        grad_scale, found_inf = attributes.get("grad_scale"), attributes.get("found_inf")
+        with self._lock:  # threads that share an optimizer step one after the other
+            if self._is_updating:
+                raise RuntimeError(
+                    "step() was called from inside the same optimizer's step(): take the call out "
+                    "of the gradient's property, the hook on a tensor or the __del__ that makes it"
+                )
+            self._is_updating = True
+            try:
+                self._update_alone(attributes.get("grad_scale"), attributes.get("found_inf"))
+            finally:
+                self._is_updating = False
+
+    def _update_alone(self, grad_scale: Any, found_inf: Any) -> None:
         if self._in_backward is not None and self._in_backward.finish(grad_scale, found_inf):
             return
         if self._clip is not None:

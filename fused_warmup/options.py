@@ -50,7 +50,7 @@ def check(group: Mapping[str, Any]) -> None:
     _check_number("weight_decay value", group["weight_decay"], "0 turns weight decay off")
     _check_number("dampening value", group["dampening"], "0 turns dampening off", negative=True)
     for name in FLAGS:
-        check_flag(name, group[name])
+        check_flag(name, group.get(name))
 
 
 def check_nesterov(group: Mapping[str, Any]) -> None:

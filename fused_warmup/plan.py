@@ -3,11 +3,12 @@
 `Plan` sorts parameters by backend and device, one part each, and is kept until something that it
 relied on has changed. A step asks every part to ``prepare``, which reads and checks but touches
 nothing, and then launches them all; so a step that cannot be done leaves everything as it was.
+Where all parts are native, one native call does both (csrc/host_step.cpp).
 """
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,12 +17,22 @@ from . import backend as kernels
 from . import options, routing
 from .backend.native import load_native
 from .options import SCHEDULES
-from .reference import put_gradient
+from .overlaps import overlapping, span_of, waves
+from .reference import FIRST_STEP_BEFORE, put_gradient, unscaled
 from .schedules import Schedule
 from .sharded import ShardedPlan, is_flat_shard, is_sharded
 from .state import Counters, State, home
 
 Groups = Sequence[Mapping[str, Any]]
+
+
+class Place(NamedTuple):
+    """What one part serves."""
+
+    wave: int  # see overlaps.py
+    is_native: bool  # the reference comes first: it alone may meet an error in its launch
+    backend: str
+    device: torch.device
 
 
 class Plan:
@@ -34,6 +45,9 @@ class Plan:
         lr: The float64 tensor of the last rates, one element a group, for each device.
         backend: The backend that the user asked for, or None.
         counts: Whether a step advances the counters.
+
+    Raises:
+        RuntimeError: A parameter or its momentum is an inference tensor, outside of inference mode.
     """
 
     def __init__(
@@ -55,23 +69,32 @@ class Plan:
         self._flat = any(is_flat_shard(p) for group in groups for p in group["params"])
         tracks = Tracks(groups)
 
-        members: dict[tuple[str, torch.device], list[tuple[Tensor, int]]] = {}
-        for index, group in enumerate(groups):
-            for p in group["params"]:
-                if p in state:
-                    name = routing.backend_of(p, group, backend)
-                    members.setdefault((name, home(p)), []).append((p, index))
+        members = [(p, i) for i, group in enumerate(groups) for p in group["params"] if p in state]
+        for p, index in members:
+            routing.check_writable(p, state[p], groups[index])
+        parts: dict[Place, list[tuple[Tensor, int]]] = {}
+        marks: dict[Place, list[Tensor | None]] = {}
+        places = _places(members, state, groups, backend)
+        seen: set[int] = set()
+        for (p, index), place in zip(members, places, strict=True):
+            parts.setdefault(place, []).append((p, index))
+            mark = state[p].get("first_step")
+            if mark is not None and id(p) in seen:  # twice in a group: the second is not the first
+                mark = torch.full_like(mark, FIRST_STEP_BEFORE)
+            marks.setdefault(place, []).append(mark)
+            seen.add(id(p))
 
         self.parts: list[Any] = []
         self._places: list[tuple[str, torch.device, list[tuple[Tensor, int]]]] = []
-        for (name, device), part in members.items():
-            self._places.append((name, device, part))
+        for place in sorted(parts, key=lambda place: place[:2]):
+            part, device = parts[place], place.device
+            self._places.append((place.backend, device, part))
             self.parts.append(
                 _make_plan(
-                    name,
+                    place.backend,
                     params=[p for p, _ in part],
                     momentum_buffers=[state[p].get("momentum_buffer") for p, _ in part],
-                    first_steps=[state[p].get("first_step") for p, _ in part],
+                    first_steps=marks[place],
                     group_of=[index for _, index in part],
                     schedules=tracks.schedules,
                     schedule_of=tracks.lr,
@@ -80,6 +103,9 @@ class Plan:
                     lr=lr[device],
                 )
             )
+        self._host_step = None
+        if native and not self._flat and all(isinstance(p, native.HostPlan) for p in self.parts):
+            self._host_step = native.HostStep(self._watch, self._frozen, self.parts, counts)
 
     def run(
         self,
@@ -94,12 +120,15 @@ class Plan:
         Returns:
             Whether the step was done (or skipped by ``found_inf``). False: nothing was touched.
         """
+        if self._host_step is not None:
+            step = (state, groups, grad_scale, found_inf, write_grads)
+            return self._host_step.run(*step)  # type: ignore[no-any-return]
         if not self._fits(state, groups, grad_scale):
             return False
         for part in self.parts:
             if not part.prepare(groups, None, grad_scale, found_inf, write_grads):
                 return False
-        self._launch(writes_grads=write_grads and grad_scale is not None)
+        self._launch()
         return True
 
     def run_carefully(
@@ -120,7 +149,8 @@ class Plan:
         for group in groups:
             options.check(group)
         copies: list[tuple[Tensor, Tensor, Tensor]] = []
-        kept: list[Any] = []  # a prepared part holds addresses of what was made for it here
+        unscales = grad_scale is not None and write_grads
+        shared = _shared_gradients(groups) if unscales else []
         for (name, device, members), part in zip(self._places, self.parts, strict=True):
             grads = []
             for p, index in members:
@@ -135,14 +165,15 @@ class Plan:
             by_autograd = name == "reference"
             plain = [routing.plain_options(group, device, by_autograd) for group in groups]
             scalars = (_on(device, grad_scale), _on(device, found_inf))
-            kept.append((plain, grads, scalars))
-            if not part.prepare(plain, grads, *scalars, write_grads):
+            if not part.prepare(plain, grads, *scalars, write_grads and not shared):
                 return False
-        writes_grads = write_grads and grad_scale is not None
-        self._launch(writes_grads=writes_grads)
-        if writes_grads:
+        if self._launch() and unscales:
             for p, grad, copy in copies:
-                put_gradient(p, grad, copy)
+                if not shared:
+                    put_gradient(p, grad, copy)
+            values = [unscaled(grad, grad_scale, found_inf) for _, grad in shared]
+            for (p, grad), value in zip(shared, values, strict=True):
+                put_gradient(p, grad, value)
         return True
 
     def _fits(self, state: State, groups: Groups, grad_scale: Tensor | None) -> bool:
@@ -175,28 +206,46 @@ class Plan:
                     "each lr as a number or as a float32 or float64 tensor"
                 )
 
-    def _launch(self, *, writes_grads: bool) -> None:
+    def _launch(self) -> bool:
+        """Launch what is prepared; whether anything was that is not known to be skipped."""
         # A step without any gradient is no step; one that has some counts on every device.
         if not any(part.active for part in self.parts):
-            return
+            return False
         last = {device: part for (_, device, _), part in zip(self._places, self.parts, strict=True)}
+        launched = False
         for (_, device, _), part in zip(self._places, self.parts, strict=True):
-            if part.launch(self._counts and part is last[device]):
-                _bump_versions(part, writes_grads)
+            launched |= part.launch(self._counts and part is last[device])
+        return launched
 
 
-def _bump_versions(part: Any, grads: bool) -> None:
-    """Tell autograd of a launch's writes.
+def _places(
+    members: Sequence[tuple[Tensor, int]], state: State, groups: Groups, backend: str | None
+) -> list[Place]:
+    """Return the part that each parameter goes to."""
+    names = [routing.backend_of(p, groups[index], backend) for p, index in members]
+    native = [name != "reference" for name in names]
+    spans = [(span_of(p), span_of(state[p].get("momentum_buffer"))) for p, _ in members]
+    order = waves(spans, [not each for each in native])
+    return [
+        Place(wave, is_native, name, home(p))
+        for wave, is_native, name, (p, _) in zip(order, native, names, members, strict=True)
+    ]
 
-    Kernels write through raw pointers; without this, autograd would not notice that a tensor it
-    saved is stale.
+
+def _shared_gradients(groups: Groups) -> list[tuple[Tensor, Tensor]]:
+    """Return all parameters with their gradients, each once, if any two of these share memory.
+
+    A step that leaves unscaled gradients behind would unscale them twice.
     """
-    native = getattr(part, "bump_versions", None)
-    if native is not None and native(grads):
-        return
-    torch.autograd.graph.increment_version(part.active)
-    if grads:
-        torch.autograd.graph.increment_version([p.grad for p in part.active])
+    params = {id(p): p for group in groups for p in group["params"] if p.grad is not None}
+    spans = [(span_of(p.grad),) for p in params.values()]
+    if next(iter(overlapping(spans)), None) is None:
+        return []
+    by_memory = {
+        (span or id(p), p.grad.stride()): p
+        for p, (span,) in zip(params.values(), spans, strict=True)
+    }
+    return [(p, p.grad) for p in by_memory.values()]
 
 
 class PythonWatch:

@@ -97,6 +97,19 @@ def put_gradient(param: Tensor, grad: Tensor, values: Tensor) -> None:
         grad.copy_(values)
 
 
+def unscaled(
+    grad: Tensor, grad_scale: Tensor | float | None, found_inf: Tensor | None = None
+) -> Tensor:
+    """Return a gradient as GradScaler's ``unscale_`` leaves it; unchanged in a skipped step."""
+    if grad_scale is None:
+        return grad
+    scale = torch.as_tensor(grad_scale, device=grad.device)
+    factor = scale.double().reciprocal().float()
+    if found_inf is not None:
+        factor = torch.where(found_inf.to(grad.device) == 0, factor, 1.0)
+    return grad * factor
+
+
 class ReferencePlan:
     """The steps of the reference backend on one device. Synchronises with the device each step."""
 
@@ -158,13 +171,14 @@ class ReferencePlan:
         if self._found_inf is not None and on_host(self._found_inf, 0.0) != 0.0:
             return False
         t = int(on_host(self.t, 0))
-        with torch.set_grad_enabled(any(group["differentiable"] for group in self._groups)):
-            rates = [self._rate(i, t) for i in range(len(self._groups))]
-            momenta = [self._momentum(i, t) for i in range(len(self._groups))]
-            for i, grad in enumerate(grads):
-                if grad is not None and grad.numel() > 0:
-                    group = self.group_of[i]
-                    self._update(i, grad, rates[group], momenta[group], t)
+        rates = [self._rate(i, t) for i in range(len(self._groups))]
+        momenta = [self._momentum(i, t) for i in range(len(self._groups))]
+        for i, grad in enumerate(grads):
+            if grad is None or grad.numel() == 0:
+                continue
+            group = self.group_of[i]
+            with torch.set_grad_enabled(self._groups[group]["differentiable"]):
+                self._update(i, grad, rates[group], momenta[group], t)
         with torch.no_grad():
             for i, rate in enumerate(rates):
                 self.lr[i] = rate.detach() if isinstance(rate, Tensor) else rate
@@ -178,7 +192,8 @@ class ReferencePlan:
             return lr  # type: ignore[no-any-return]
         factor = self.schedules[self.schedule_of[group]](t)
         if isinstance(lr, Tensor) and lr.requires_grad:
-            return lr * factor
+            with torch.set_grad_enabled(self._groups[group]["differentiable"]):
+                return lr * factor
         return float(on_host(lr, 1.0)) * factor
 
     def _momentum(self, group: int, t: int) -> float:
@@ -200,7 +215,7 @@ class ReferencePlan:
         wide = widened(param.dtype)
         d = grad if grad.dtype == wide else grad.to(wide)
         if self._grad_scale is not None:
-            d = d * self._grad_scale.double().reciprocal().float().to(d.device)
+            d = unscaled(d, self._grad_scale)
             if self._write_grads:
                 put_gradient(param, grad, d)
         narrow = param.dtype != wide

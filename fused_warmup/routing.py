@@ -94,6 +94,40 @@ def check_parameter(param: Tensor, group: Mapping[str, Any], backend: str | None
         )
 
 
+def check_writable(param: Tensor, entry: Mapping[str, Any], group: Mapping[str, Any]) -> None:
+    """Raise where autograd does not let a step write to a parameter or its momentum.
+
+    Raises:
+        RuntimeError: One is an inference tensor and this is not inference mode; the parameter is
+            expanded, so that many elements are one; or it is a leaf of a differentiable group.
+    """
+    buffer = entry.get("momentum_buffer")
+    if not torch.is_inference_mode_enabled():
+        for what, tensor in (("", param), ("the momentum_buffer of ", buffer)):
+            if isinstance(tensor, Tensor) and tensor.is_inference():
+                raise RuntimeError(
+                    f"{what}{describe(param, group)} is an inference tensor, which may be changed "
+                    "in inference mode only: make the model outside of torch.inference_mode(), or "
+                    "clone() what was made inside"
+                )
+    local = local_of(param)
+    if (
+        local.layout == torch.strided
+        and local.numel() > 0
+        and any(n > 1 and s == 0 for n, s in zip(local.shape, local.stride(), strict=True))
+    ):
+        raise RuntimeError(
+            f"{describe(param, group)} has strides {local.stride()}, so that several elements "
+            "are one in memory and cannot be updated each: pass a clone() of it"
+        )
+    if group["differentiable"] and param.is_leaf and param.requires_grad:
+        raise RuntimeError(
+            f"{describe(param, group)} is a leaf that requires grad, and differentiable=True lets "
+            "autograd record the step, which cannot change a leaf in place: pass a clone() of the "
+            "parameter, or differentiable=False"
+        )
+
+
 def gradient_obstacle(param: Tensor, grad: Tensor) -> tuple[str, str] | None:
     """Return why no native kernel can use a gradient and what it needs, or None if one can."""
     if not split_alike(param, grad):
@@ -122,10 +156,15 @@ def check_gradient(param: Tensor, grad: Tensor, group: Mapping[str, Any], backen
     """Raise where a gradient cannot be used, before anything is updated.
 
     Raises:
-        TypeError: Its dtype or layout is not for the backend.
+        TypeError: Its dtype or layout is not for the backend, or its dtype not for the parameter.
         ValueError: Its shape or device is not the parameter's, or it is sparse under weight decay.
     """
     who = describe(param, group)
+    if not torch.can_cast(grad.dtype, param.dtype):
+        raise TypeError(
+            f"the gradient of {who} is {grad.dtype}, which a parameter of {param.dtype} cannot "
+            "take: clear it with zero_grad() after changing a parameter's dtype"
+        )
     if grad.shape != param.shape:
         raise ValueError(
             f"the gradient of {who} has shape {tuple(grad.shape)}, the two must be alike: "

@@ -94,7 +94,7 @@ class ShardedPlan:
             mark is not None and local.numel() == 0
             for local, mark in zip(self._locals, first_steps, strict=True)
         ]
-        self._zeros: dict[torch.dtype, Tensor] = {}  # gradients of those, by their dtype
+        self._zeros: dict[int, Tensor] = {}  # gradients of those, each in memory of its own
         buffers = [None if b is None else local_of(b) for b in momentum_buffers]
         self._plan = make(
             params=self._with_stand_ins(self._locals),
@@ -110,10 +110,10 @@ class ShardedPlan:
             for tensor, stands_in in zip(tensors, self._stands_in, strict=True)
         ]
 
-    def _zero(self, like: Tensor) -> Tensor:
-        if like.dtype not in self._zeros:
-            self._zeros[like.dtype] = like.new_zeros(1)
-        return self._zeros[like.dtype]
+    def _zero(self, i: int, like: Tensor) -> Tensor:
+        if i not in self._zeros or self._zeros[i].dtype != like.dtype:
+            self._zeros[i] = like.new_zeros(1)
+        return self._zeros[i]
 
     def prepare(
         self,
@@ -133,7 +133,7 @@ class ShardedPlan:
                 return False
             shard = None if grad is None else local_of(grad)
             if shard is not None and self._stands_in[len(shards)]:
-                shard = self._zero(shard)
+                shard = self._zero(len(shards), shard)
             shards.append(shard)
         if any(local_of(buffer) is not local for buffer, local in self._buffers):
             return False
@@ -143,17 +143,15 @@ class ShardedPlan:
             p for p, shard in zip(self._params, shards, strict=True) if shard is not None
         ]
         written = write_grads and grad_scale is not None
-        self._written = [shard for shard in shards if shard is not None] if written else []
+        self._written = [grad for grad in grads if grad is not None] if written else []
         return True
 
     def launch(self, advance: bool) -> bool:
         """Apply the step. False where ``found_inf`` is known to have skipped it."""
-        if not self._plan.launch(advance):
-            return False
-        # The DTensors around them have version counters of their own.
-        torch.autograd.graph.increment_version([*self._plan.active, *self._written])
+        # The DTensors around what the kernel writes have version counters of their own.
+        torch.autograd.graph.increment_version([*self.active, *self._written])
         self._written = []  # gradients must not outlive zero_grad()
-        return True
+        return self._plan.launch(advance)  # type: ignore[no-any-return]
 
     @property
     def n_captured(self) -> int:

@@ -28,6 +28,16 @@ def home(param: Tensor) -> torch.device:
     return torch.device("cpu") if param.is_meta else param.device
 
 
+def is_scalar(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Tell whether a tensor is one element of ``dtype`` and has the memory for it."""
+    if tensor.dtype != dtype or tensor.numel() != 1 or tensor.layout != torch.strided:
+        return False
+    if type(tensor) is not Tensor or tensor.is_meta:
+        return True
+    needed = (tensor.storage_offset() + 1) * tensor.element_size()
+    return tensor.untyped_storage().nbytes() >= needed
+
+
 @contextmanager
 def making_state() -> Iterator[None]:
     """What state is made under: no tensor of inference mode, which could not be stepped outside."""
@@ -44,7 +54,13 @@ def count_of(step: Any) -> int:
     """
     value = step
     if isinstance(step, Tensor):
-        one = step.numel() == 1 and not step.is_meta
+        one = not step.is_meta and is_scalar(local_of(step), step.dtype)
+        if not one and not is_fake(step):  # to print it might read memory that is gone
+            raise ValueError(
+                f"the step count in the state is a {step.dtype} tensor of shape "
+                f"{tuple(step.shape)} with no number in it, it must be one int64: set "
+                "steps_applied, or load a checkpoint"
+            )
         value = on_host(local_of(step), 0) if one else tuple(step.shape)
     try:
         if isinstance(value, bool):
@@ -130,9 +146,14 @@ class Counters:
             counter.add_(1)
 
     def set(self, value: int) -> None:
-        """Set every device's counter in place."""
-        for counter in self.by_device.values():
-            counter.fill_(value)
+        """Set every device's counter, in place unless it is no counter any more."""
+        for device, counter in self.by_device.items():
+            if is_scalar(counter, torch.int64):
+                counter.fill_(value)
+            else:  # somebody has cast or emptied it, by its .data say
+                with making_state():
+                    fresh = torch.tensor(value, dtype=torch.int64, device=device)
+                self.by_device[device] = fresh
         self._know(value)
 
     def tie(self, state: State, params: Iterable[Tensor]) -> None:
@@ -148,7 +169,8 @@ class Counters:
         foreign: dict[int, Any] = {}
         for p in tied:
             step = state[p].get("step")
-            if step is not None and step is not self.by_device.get(home(p)):
+            ours = self.by_device.get(home(p))
+            if step is not None and (step is not ours or not is_scalar(ours, torch.int64)):
                 foreign[id(step)] = step
         if foreign:
             count = one_count(foreign.values())
@@ -167,6 +189,19 @@ class Counters:
                     self._know(known)
 
 
+def _mend_mark(entry: dict[str, Any]) -> None:
+    """Give a first-step mark that somebody cast or emptied in place its form again."""
+    mark, buffer = entry.get("first_step"), entry.get("momentum_buffer")
+    if not isinstance(mark, Tensor) or is_scalar(mark, torch.int64):
+        return
+    if is_scalar(mark, mark.dtype):
+        entry["first_step"] = mark.to(torch.int64).reshape(())
+    elif buffer is not None:
+        entry["first_step"] = first_step_mark(buffer)
+    else:
+        del entry["first_step"]
+
+
 def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
     """Give a parameter the state that its group's options need, beside the counter.
 
@@ -177,6 +212,7 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
     """
     entry = state[param]
     buffer = entry.get("momentum_buffer")
+    _mend_mark(entry)
     if group["momentum"] == 0:
         return
     if buffer is not None and buffer.is_meta and not param.is_meta:

@@ -1,13 +1,10 @@
 """Models that change dtype, layout or device after the optimizer was built; stale tensors."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from support import models, parameter, randn, same_bits, set_grads, train
 
 from fused_warmup import SGD, linear_warmup
-from fused_warmup.plan import _bump_versions
 from fused_warmup.state import Counters
 
 BACKENDS = [None, "reference"]
@@ -203,12 +200,3 @@ def test_tensors_swapped_underneath_their_objects(backend, what) -> None:
                     old.append(other.fill_(torch.nan))  # not to be touched again
         assert all(map(same_bits, mine, theirs))
     assert all(each.isnan().all() for each in old)
-
-
-def test_versions_are_bumped_where_the_native_part_cannot() -> None:
-    p, other = parameter(torch.ones(3)), parameter(torch.ones(3))
-    p.grad, other.grad = torch.ones(3), torch.ones(3)
-    _bump_versions(SimpleNamespace(active=[p]), False)
-    assert (p._version, p.grad._version, other._version) == (1, 0, 0)
-    _bump_versions(SimpleNamespace(active=[p], bump_versions=lambda grads: False), True)
-    assert (p._version, p.grad._version, other.grad._version) == (2, 1, 0)

@@ -136,6 +136,10 @@ class TritonPlan:
 
     def launch(self, advance: bool) -> bool:
         """Queue the step; whether ``found_inf`` skips it is known on the device only."""
+        # The kernel writes through bare addresses, of which autograd knows nothing.
+        _, grads = self._held
+        written = [grad for grad in grads if grad is not None] if self._write_grads else []
+        torch.autograd.graph.increment_version([*self.active, *written])
         with self._guard:
             capturing = _capturing(self._device)
             self.n_captured += capturing

@@ -1,0 +1,18 @@
+// A group's options as plain numbers, from whatever kinds of numbers users put there.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+
+namespace fused_warmup {
+
+// The option called `key` as a number. Python's own numbers are read at once; those of NumPy and
+// tensors of one element are asked for their value, which may run Python code. False, and no Python
+// error set, where it is no number: Python has the words for that.
+bool read_number(PyObject* group, PyObject* key, double* out);
+
+// The option called `key` as a switch: a number or None, on where Python takes it for true.
+bool read_flag(PyObject* group, PyObject* key, int32_t* out);
+
+}  // namespace fused_warmup
