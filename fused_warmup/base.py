@@ -16,10 +16,10 @@ from torch.optim import Optimizer
 from . import checkpoints, options
 from .late_groups import inherit, warn_if_left_out
 from .plan import Plan
+from .reference import is_fake
 from .resuming import Given, Source, check_schedules
 from .routing import check_parameter
 from .scheduler import RateInForce
-from .reference import is_fake
 from .state import MAX_STEPS, Counters, ensure_state, home, making_state, settled
 from .unscheduled import SetAside, without_schedules
 

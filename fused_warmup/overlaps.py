@@ -23,6 +23,8 @@ def span_of(tensor: Tensor | None) -> Span | None:
     if tensor is None:
         return None
     tensor = local_of(tensor)
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return None
     try:
         begin = tensor.data_ptr()
         strides = tensor.stride()

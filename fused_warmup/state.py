@@ -56,10 +56,10 @@ def count_of(step: Any) -> int:
     if isinstance(step, Tensor):
         one = not step.is_meta and is_scalar(local_of(step), step.dtype)
         if not one and not is_fake(step):  # to print it might read memory that is gone
-            raise ValueError(
-                f"the step count in the state is a {step.dtype} tensor of shape "
-                f"{tuple(step.shape)} with no number in it, it must be one int64: set "
-                "steps_applied, or load a checkpoint"
+            raise TypeError(
+                f"a step count of the loaded state is a {step.dtype} tensor of shape "
+                f"{tuple(step.shape)} without a number, it must be a whole number: load what "
+                "state_dict() gave, or set steps_applied"
             )
         value = on_host(local_of(step), 0) if one else tuple(step.shape)
     try:
