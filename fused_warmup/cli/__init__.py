@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from .doctor import add_doctor
 from .info import add_info, info
 from .plot import add_plot
+from .terminal import printable
 
 __all__ = ["info", "main"]
+
+LONGEST = 600
+"""Most characters of an error."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,7 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         status = options.run(options)
-    except (OSError, TypeError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
+    except (ArithmeticError, MemoryError, OSError, RecursionError, TypeError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: {one_line(error)}\n")
     if status:
         sys.exit(status)
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error says, however long what it quotes is, without control characters."""
+    text = printable(" ".join(str(error).split()) or type(error).__name__)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 200]} ... {text[-200:]}"

@@ -1,6 +1,7 @@
 """A schedule written as Python calls of the builders, read without running any code."""
 
 import ast
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,13 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     if name.islower() and name != "from_callable"
 } | {"get_schedule": get_schedule}
 
+MAX_TEXT = 10_000
+"""Most characters of an expression."""
+MAX_DEPTH = 300
+"""Most levels of calls in each other; each ``.then(...)`` is two."""
+MAX_MADE = 1_000_000
+"""Most values and segments that the calls of one expression make, all together."""
+
 
 def parse_schedule(text: str) -> Schedule:
     """Return the schedule that an expression of builders and their methods makes.
@@ -27,7 +35,7 @@ def parse_schedule(text: str) -> Schedule:
         text: Such as ``linear_warmup(100).then(cosine(900, end=0.01))``.
 
     Raises:
-        ValueError: It is no such expression.
+        ValueError: It is no such expression, or one that is too long or makes too much.
         TypeError: A builder got other arguments than it takes.
 
     Example:
@@ -38,47 +46,104 @@ def parse_schedule(text: str) -> Schedule:
             ...
         ValueError: __import__ is no builder: use one of constant, constant_warmup, ...
     """
+    if len(text) > MAX_TEXT:
+        raise ValueError(
+            f"the expression has {len(text)} characters, at most {MAX_TEXT} are read: build it in "
+            "Python instead"
+        )
     try:
-        tree = ast.parse(text.strip(), mode="eval")
-    except SyntaxError as error:
-        raise ValueError(f"{text!r} is no expression ({error.msg}): write cosine(900)") from None
-    schedule = _value(tree.body)
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(text.strip(), mode="eval")
+    except (MemoryError, RecursionError):
+        raise ValueError(_too_deep()) from None
+    except (SyntaxError, ValueError) as error:
+        said = getattr(error, "msg", error)
+        raise ValueError(f"{shown(text)} is no expression ({said}): write cosine(900)") from None
+    _check_depth(tree)
+    schedule = _Reader(text.strip()).value(tree.body)
     if not isinstance(schedule, Schedule):
-        raise ValueError(f"{text!r} is a {type(schedule).__name__}, a schedule is needed")
+        raise ValueError(f"{shown(text)} is a {type(schedule).__name__}, a schedule is needed")
     return schedule
 
 
-def _value(node: ast.expr) -> Any:
-    if isinstance(node, ast.Call):
-        return _call(node)
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return [_value(each) for each in node.elts]
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        raise ValueError(
-            f"{ast.unparse(node)!r} is neither a number, a string nor a call of a builder: write "
-            "something such as linear_warmup(100).then(cosine(900))"
-        ) from None
+def shown(text: str) -> str:
+    """Return a text in quotes, cut where it is long."""
+    return repr(text if len(text) <= 80 else f"{text[:60]} ... {text[-15:]}")
 
 
-def _call(node: ast.Call) -> Any:
-    if isinstance(node.func, ast.Name):
-        if node.func.id not in BUILDERS:
-            names = ", ".join(list(BUILDERS)[:2])
-            raise ValueError(f"{node.func.id} is no builder: use one of {names}, ...")
-        function = BUILDERS[node.func.id]
-    elif isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
-        owner = _value(node.func.value)
-        if not isinstance(owner, Schedule):
-            raise ValueError(f".{node.func.attr} belongs to a schedule, not to {owner!r}")
-        function = getattr(owner, node.func.attr)
-    else:
-        raise ValueError(
-            f"{ast.unparse(node.func)!r} cannot be called here: use builders and "
-            f"{', '.join('.' + name for name in METHODS)}"
-        )
-    keywords = {each.arg: _value(each.value) for each in node.keywords if each.arg is not None}
-    if len(keywords) < len(node.keywords):
-        raise ValueError(f"** is not understood in {ast.unparse(node)!r}: write the keywords out")
-    return function(*map(_value, node.args), **keywords)
+def _too_deep() -> str:
+    return (
+        f"the expression has more than {MAX_DEPTH} levels, a .then(...) being two: join many "
+        "schedules with join_schedules([...], [...])"
+    )
+
+
+def _check_depth(tree: ast.AST) -> None:
+    level, depth = [tree], 0
+    while level:
+        if depth > MAX_DEPTH:
+            raise ValueError(_too_deep())
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        depth += 1
+
+
+class _Reader:
+    """Works out the nodes of one expression."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._made = 0
+
+    def value(self, node: ast.expr) -> Any:
+        if isinstance(node, ast.Call):
+            result = self._call(node)
+            if isinstance(result, Schedule):
+                self._count(result)
+            return result
+        if isinstance(node, (ast.List, ast.Tuple)):
+            return [self.value(each) for each in node.elts]
+        try:
+            return ast.literal_eval(node)
+        except ValueError:
+            raise ValueError(
+                f"{self._source(node)} is neither a number, a string nor a call of a builder: "
+                "write something such as linear_warmup(100).then(cosine(900))"
+            ) from None
+
+    def _call(self, node: ast.Call) -> Any:
+        if isinstance(node.func, ast.Name):
+            if node.func.id not in BUILDERS:
+                names = ", ".join(list(BUILDERS)[:2])
+                raise ValueError(f"{node.func.id} is no builder: use one of {names}, ...")
+            function = BUILDERS[node.func.id]
+        elif isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
+            owner = self.value(node.func.value)
+            if not isinstance(owner, Schedule):
+                raise ValueError(f".{node.func.attr} belongs to a schedule, not to {owner!r}")
+            function = getattr(owner, node.func.attr)
+        else:
+            raise ValueError(
+                f"{self._source(node.func)} cannot be called here: use builders and "
+                f"{', '.join('.' + name for name in METHODS)}"
+            )
+        keywords: dict[str, Any] = {}
+        for each in node.keywords:
+            if each.arg is None or each.arg in keywords:
+                what = "**" if each.arg is None else f"{each.arg} twice"
+                raise ValueError(
+                    f"{what} is not understood in {self._source(node)}: write each keyword out once"
+                )
+            keywords[each.arg] = self.value(each.value)
+        return function(*map(self.value, node.args), **keywords)
+
+    def _count(self, schedule: Schedule) -> None:
+        values = sum(len(segment.values) for segment in schedule.segments)
+        self._made += values + len(schedule.segments)
+        if self._made > MAX_MADE:
+            raise ValueError(
+                f"the calls of {shown(self._text)} make more than {MAX_MADE} values of tables and "
+                "segments, which is the limit here: shorten what is held as a table"
+            )
+
+    def _source(self, node: ast.AST) -> str:
+        return shown(ast.get_source_segment(self._text, node) or "it")

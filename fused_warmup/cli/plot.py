@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import math
 import shutil
 import sys
 from dataclasses import dataclass
@@ -12,12 +13,15 @@ from ..schedules import Schedule
 from ..schedules.checks import finite, whole
 from ..super_gradients import from_super_gradients
 from .expression import parse_schedule
+from .terminal import printable
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ENDLESS = 1000
 """Steps that are drawn of a schedule without a length."""
 POINTS = 10_000
 """Points of a curve, far more than a picture has pixels, so that no peak is missed in it."""
+MAX_CURVES = 32
+"""Most groups of a recipe that are drawn."""
 MARGIN = 11
 """Columns of the terminal to the left of a drawing."""
 
@@ -60,11 +64,14 @@ def save(found: dict[str, "Curve"], title: str, path: Path) -> None:
     figure = matplotlib.figure.Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     for name, curve in found.items():
-        axes.plot(*curve.sampled(POINTS), label=name)
-    axes.set(title=title, xlabel="step", ylabel="learning rate")
+        axes.plot(*curve.sampled(POINTS), label=printable(name))
+    axes.set(xlabel="step", ylabel="learning rate")
     axes.grid(alpha=0.3)
+    texts = [axes.set_title(printable(title[:80]))]
     if len(found) > 1:
-        axes.legend()
+        texts += axes.legend().get_texts()
+    for text in texts:  # names are no formulas, whatever dollars are in them
+        text.set_parse_math(False)
     figure.savefig(path, dpi=120)
 
 
@@ -80,7 +87,10 @@ class Curve:
         """Return at most ``points`` steps, the first and the last among them, and their rates."""
         count = min(points, self.steps)
         at = [i * (self.steps - 1) // max(count - 1, 1) for i in range(count)]
-        return at, [self.lr * self.schedule(t) for t in at]
+        rates = [self.lr * self.schedule(t) for t in at]
+        if not all(map(math.isfinite, rates)):
+            raise ValueError(f"the rates of --lr={self.lr} are beyond all numbers: lower it")
+        return at, rates
 
 
 def curves(options: argparse.Namespace) -> dict[str, Curve]:
@@ -96,6 +106,11 @@ def curves(options: argparse.Namespace) -> dict[str, Curve]:
         recipe = from_super_gradients(path, options.steps_per_epoch)
         steps = options.steps or recipe.steps
         rates = recipe.initial_lr.items()
+        if len(rates) > MAX_CURVES:
+            raise ValueError(
+                f"{path.name} has {len(rates)} groups, at most {MAX_CURVES} are drawn: draw a "
+                "recipe with fewer, from_super_gradients takes any"
+            )
         return {name: Curve(recipe.schedules[name], lr, steps) for name, lr in rates}
     lr = 1.0 if options.lr is None else finite("--lr", options.lr, 0.0)
     schedule = parse_schedule(options.schedule)
@@ -105,7 +120,7 @@ def curves(options: argparse.Namespace) -> dict[str, Curve]:
     return {"learning rate": Curve(schedule, lr, steps)}
 
 
-def _printable(drawing: str) -> str:
+def _drawable(drawing: str) -> str:
     """The drawing in the characters that the terminal has."""
     try:
         drawing.encode(sys.stdout.encoding or "ascii")
@@ -124,8 +139,9 @@ def add_plot(commands: Any) -> None:
         width = min(72, max(8, shutil.get_terminal_size((83, 24)).columns - MARGIN))
         for name, curve in found.items():
             _, rates = curve.sampled(POINTS)
-            print(f"{name}, {curve.steps} steps, first {rates[0]:.4g}, last {rates[-1]:.4g}")
-            print(_printable(draw(rates, width, last=curve.steps - 1)))
+            ends = f"first {rates[0]:.4g}, last {rates[-1]:.4g}"
+            print(f"{printable(name)}, {curve.steps} steps, {ends}")
+            print(_drawable(draw(rates, width, last=curve.steps - 1)))
         if options.png is not None:
             print(f"wrote {options.png}")
 

@@ -9,6 +9,7 @@ import dis
 import io
 import pickle
 import types
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -91,10 +92,30 @@ def copy_of(scheduler: Any, optimizer: Any, name: str) -> tuple[Any, StandIn]:
     pickler.put(optimizer, stand_in)
     for group in optimizer.param_groups:
         pickler.put(group["params"], OfTheTraining(name, "the optimizer's parameters"))
+    everything = (scheduler, optimizer.param_groups, optimizer.defaults)
+    copied, groups, defaults = _written(pickler, everything, name, file)
+    stand_in.param_groups, stand_in.defaults = groups, defaults
+    return copied, stand_in
+
+
+def own_function(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Return a function to call as often as needed, whatever it may remember of its calls.
+
+    Raises:
+        StaysOnTheHost: It might remember something, and cannot be copied.
+    """
+    if not remembers(function):
+        return function
+    file = io.BytesIO()
+    pickler = _Pickler(file, name)
+    return _written(pickler, function, name, file)  # type: ignore[no-any-return]
+
+
+def _written(pickler: "_Pickler", thing: Any, name: str, file: io.BytesIO) -> Any:
     try:
-        pickler.dump((scheduler, optimizer.param_groups, optimizer.defaults))
+        pickler.dump(thing)
         file.seek(0)
-        copied, groups, defaults = _Unpickler(file, pickler.kept).load()
+        return _Unpickler(file, pickler.kept).load()
     except StaysOnTheHost:
         raise
     except Exception as error:  # whatever an object of somebody's own may raise
@@ -102,8 +123,6 @@ def copy_of(scheduler: Any, optimizer: Any, name: str) -> tuple[Any, StandIn]:
             f"{name} holds what cannot be copied ({error}), so it cannot be run ahead: "
             f"{ON_THE_HOST}"
         ) from error
-    stand_in.param_groups, stand_in.defaults = groups, defaults
-    return copied, stand_in
 
 
 class _Pickler(pickle.Pickler):

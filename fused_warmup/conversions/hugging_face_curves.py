@@ -6,9 +6,12 @@ Source: transformers/optimization.py, as of transformers 5.
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..schedules.checks import whole
+from ..schedules.checks import finite, whole
 from ..schedules.schedule import Schedule
 from ..schedules.segment import Kind, PastEnd, Segment
+
+MAX_CYCLES = 4096
+"""Most restarts that are spelt out, one segment each."""
 
 
 def _with_warmup(num_warmup_steps: int, after: list[Segment]) -> Schedule:
@@ -69,7 +72,13 @@ def _cosine(
 def _cosine_with_restarts(
     num_warmup_steps: int, num_training_steps: int, num_cycles: int = 1
 ) -> Schedule:
-    span, cycles = _span(num_warmup_steps, num_training_steps), float(num_cycles)
+    span = _span(num_warmup_steps, num_training_steps)
+    cycles = finite("num_cycles", num_cycles)
+    if cycles > MAX_CYCLES:
+        raise ValueError(
+            f"num_cycles={num_cycles} is too many, at most {MAX_CYCLES} restarts are spelt out: "
+            "use schedules.cosine_restarts, which repeats without end"
+        )
     end = num_warmup_steps + span
     waves = []
     for i in range(int(-(-cycles // 1))):

@@ -1,14 +1,18 @@
 """The schedulers of SuperGradients as segments, factors on ``initial_lr``."""
 
 import math
+from bisect import bisect_right
 from dataclasses import replace
 from typing import Any
 
+from ..conversions.copies import own_function
 from ..schedules.checks import finite
 from ..schedules.segment import Kind, PastEnd, Segment
 from .options import COSINE, EXPONENTIAL, FUNCTION, POLY, STEP, Options
 
 POLY_POWER = 0.9
+MAX_SAMPLES = 2**22
+"""Most steps at which a function is asked for its rate: a table of 32 MiB."""
 
 
 def scheduler_curve(options: Options, initial_lr: float) -> list[Segment]:
@@ -16,13 +20,7 @@ def scheduler_curve(options: Options, initial_lr: float) -> list[Segment]:
     if options.lr_mode is None:
         return []
     if options.lr_mode == STEP:
-        return [
-            Segment.constant(
-                options.lr_decay_factor ** sum(update <= epoch for update in options.lr_updates),
-                options.step_at(epoch + options.lag),
-            )
-            for epoch in range(math.ceil(options.lr_warmup_epochs), options.max_epochs)
-        ]
+        return _stairs(options)
     start, stop = _scheduled(options)
     if start >= stop:
         return []
@@ -40,6 +38,20 @@ def scheduler_curve(options: Options, initial_lr: float) -> list[Segment]:
     if begin < stop:
         pieces.append(replace(segment, start=max(start, begin)))
     return [*pieces, Segment.constant(pieces[-1].value_at(stop - 1), stop)]
+
+
+def _stairs(options: Options) -> list[Segment]:
+    """A level for each epoch that has another number of updates behind it than the one before."""
+    first, updates = math.ceil(options.lr_warmup_epochs), sorted(options.lr_updates)
+    turns = {first, *(math.ceil(u) for u in updates if first < u <= options.max_epochs - 1)}
+    return [
+        Segment.constant(
+            options.lr_decay_factor ** bisect_right(updates, epoch),
+            options.step_at(epoch + options.lag),
+        )
+        for epoch in sorted(turns)
+        if epoch < options.max_epochs
+    ]
 
 
 def _scheduled(options: Options) -> tuple[int, int]:
@@ -94,8 +106,15 @@ def _formula(options: Options) -> tuple[Segment, int]:
 
 
 def _table(options: Options, initial_lr: float, start: int, stop: int) -> Segment:
-    function, per_epoch = options.lr_schedule_function, options.steps_per_epoch
-    assert function is not None
+    assert options.lr_schedule_function is not None
+    if stop - start > MAX_SAMPLES:
+        raise ValueError(
+            f"lr_schedule_function would be asked for {stop - start} steps, at most {MAX_SAMPLES} "
+            "can be: lower max_epochs, or use another lr_mode"
+        )
+    # It is the training's, which may go by what a function remembers of its calls.
+    function = own_function(options.lr_schedule_function, "lr_schedule_function")
+    per_epoch = options.steps_per_epoch
     first_batch = math.ceil(options.lr_warmup_epochs) * per_epoch
     values = []
     for step in range(start, stop):

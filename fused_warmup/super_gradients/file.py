@@ -1,17 +1,20 @@
 """Reads the file of a recipe as SuperGradients does, which leaves that to Hydra."""
 
-import importlib.util
-import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ..schedules.checks import finite
+from .options import MAX_UPDATES
+from .text import read_mapping
 
 PARAMS = "training_hyperparams"
 """The key of the training parameters in a whole recipe, and the folder of those that it names."""
 WITHOUT_RATES = ("_self_", "default_train_params", "variable_setup")
 """Entries of ``defaults`` which move no rate: SuperGradients' own defaults are known here."""
+MAX_FILES = 32
+"""Most files that the ``defaults`` of a recipe lead to."""
 
 
 def read_recipe(path: Path) -> Mapping[str, Any]:
@@ -25,9 +28,11 @@ def read_recipe(path: Path) -> Mapping[str, Any]:
 
     Raises:
         OSError: The file, or one that its ``defaults`` name, cannot be read.
-        ValueError: It is no YAML or JSON, holds no mapping, or PyYAML is not installed.
+        ValueError: It is no YAML or JSON, holds no mapping, or PyYAML is not installed; it is too
+            large; its ``defaults`` name itself, too many files, or one outside of its folder.
     """
-    recipe = _compose(path)
+    real = _resolved(path)
+    recipe = _Files(real.parent).compose(real)
     inner = recipe.get(PARAMS)
     params: dict[str, Any] = inner if isinstance(inner, dict) else recipe
     if isinstance(params.get("lr_updates"), dict):
@@ -35,20 +40,61 @@ def read_recipe(path: Path) -> Mapping[str, Any]:
     return params
 
 
-def _compose(path: Path) -> dict[str, Any]:
-    """The file over its defaults; those after ``_self_`` over the file, as Hydra has it."""
-    own = _load(path)
-    composed: dict[str, Any] = {}
-    entries = own.pop("defaults", None) or []
-    for entry in entries if "_self_" in entries else [*entries, "_self_"]:
-        if entry == "_self_":
-            composed = _merge(composed, own)
-        elif isinstance(entry, str) and entry not in WITHOUT_RATES:
-            composed = _merge(composed, _compose(path.with_name(f"{entry}.yaml")))
-        elif isinstance(entry, dict) and entry.get(PARAMS) not in (None, *WITHOUT_RATES):
-            named = _compose(path.parent / PARAMS / f"{entry[PARAMS]}.yaml")
-            composed = _merge(composed, {PARAMS: named})
-    return composed
+class _Files:
+    """The files of one recipe, all within its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._open: list[Path] = []
+        self._count = 0
+
+    def compose(self, path: Path) -> dict[str, Any]:
+        """Read a file over its defaults; those after ``_self_`` over the file, as Hydra has it."""
+        self._check(path)
+        own = read_mapping(path)
+        entries = own.pop("defaults", None) or []
+        if not isinstance(entries, list):
+            raise ValueError(
+                f"defaults in {path} is a {type(entries).__name__}, it must be a list of names: "
+                "correct it there"
+            )
+        self._open.append(_resolved(path))
+        composed: dict[str, Any] = {}
+        for entry in entries if "_self_" in entries else [*entries, "_self_"]:
+            if entry == "_self_":
+                composed = _merge(composed, own)
+            elif isinstance(entry, str) and entry not in WITHOUT_RATES:
+                composed = _merge(composed, self.compose(path.parent / f"{entry}.yaml"))
+            elif isinstance(entry, dict) and entry.get(PARAMS) not in (None, *WITHOUT_RATES):
+                named = self.compose(path.parent / PARAMS / f"{entry[PARAMS]}.yaml")
+                composed = _merge(composed, {PARAMS: named})
+        self._open.pop()
+        return composed
+
+    def _check(self, path: Path) -> None:
+        real = _resolved(path)
+        if not real.is_relative_to(self._folder):
+            raise ValueError(
+                f"defaults name {path}, which is outside of the recipe's folder {self._folder}: "
+                "only files within are read, copy it there"
+            )
+        if real in self._open:
+            raise ValueError(
+                f"{path} names itself under defaults, at once or by way of others: take it out"
+            )
+        self._count += 1
+        if self._count > MAX_FILES:
+            raise ValueError(
+                f"the recipe's defaults lead to more than {MAX_FILES} files, which is the limit: "
+                "give its training parameters alone"
+            )
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except RuntimeError as error:  # links in a circle, before Python 3.13
+        raise ValueError(f"{path} leads nowhere ({error}): correct the link") from None
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -57,35 +103,6 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         if isinstance(below[key], dict) and isinstance(above[key], dict):
             merged[key] = _merge(below[key], above[key])
     return merged
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text()) if path.suffix == ".json" else _load_yaml(path)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text ({error}): give a recipe in YAML or JSON") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON ({error}): correct it there") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, a mapping is needed")
-    return content
-
-
-def _load_yaml(path: Path) -> Any:
-    if importlib.util.find_spec("yaml") is None:
-        raise ValueError(f"{path} needs PyYAML: pip install pyyaml, or give the recipe as JSON")
-    import yaml  # type: ignore[import-untyped]
-
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """Takes numbers without a point, or without a sign in the exponent, for numbers."""
-
-    exponent = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", exponent, list("-+.0123456789"))
-    try:
-        return yaml.load(path.read_text(), Loader)
-    except yaml.YAMLError as error:
-        text = " ".join(str(error).split())
-        raise ValueError(f"{path} is no YAML ({text}): correct it there") from None
 
 
 def _call(call: dict[str, Any]) -> list[float]:
@@ -98,5 +115,13 @@ def _call(call: dict[str, Any]) -> list[float]:
             f"lr_updates calls {target!r}, only numpy.arange with start and stop is understood: "
             "write the epochs out as a list"
         )
+    for name in ("start", "stop", "step"):
+        finite(f"{name} of lr_updates", call.get(name, 1))
     start, stop, step = call["start"], call["stop"], call.get("step", 1)
-    return [start + i * step for i in range(math.ceil((stop - start) / step))]
+    count = (stop - start) / step if step else math.inf
+    if not count <= MAX_UPDATES:
+        raise ValueError(
+            f"lr_updates calls numpy.arange({start}, {stop}, {step}), at most {MAX_UPDATES} epochs "
+            "are made: choose a larger step"
+        )
+    return [start + i * step for i in range(math.ceil(count))]

@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from ..schedules.checks import finite, whole
@@ -30,6 +31,8 @@ LR_MODES = {
     FUNCTION: FUNCTION,
     "function": FUNCTION,
 }
+MAX_UPDATES = 10_000
+"""Most epochs at which Step decays."""
 DEFAULTS: dict[str, Any] = {
     "initial_lr": None,
     "batch_accumulate": 1,
@@ -210,7 +213,9 @@ def _updates(
             f"lr_updates={dict(given)!r} is a call that Hydra makes: pass the path of the recipe, "
             "or the list of epochs that the call returns"
         )
-    updates = () if given is None else tuple(finite("lr_updates", update) for update in given)
+    listed = () if given is None else tuple(islice(given, MAX_UPDATES + 1))
+    _check_updates(len(listed))
+    updates = tuple(finite("lr_updates", update) for update in listed)
     if not every:
         if every is None and not updates:
             raise ValueError(
@@ -225,8 +230,20 @@ def _updates(
         )
     every = finite("step_lr_update_freq", every)
     end = max_epochs - cooldown_epochs
-    rounded = (math.ceil(every * count) for count in range(1, math.ceil(end)))
+    most = math.ceil(end) - 1
+    if every > 0.0 and most > end / every:
+        most = math.ceil(end / every)
+    _check_updates(most)
+    rounded = (math.ceil(every * count) for count in range(1, most + 1))
     return tuple(epoch for epoch in rounded if warmup_epochs <= epoch < end)
+
+
+def _check_updates(count: int) -> None:
+    if count > MAX_UPDATES:
+        raise ValueError(
+            f"{STEP} has at most {MAX_UPDATES} updates, lr_updates or step_lr_update_freq ask for "
+            "more: decay less often"
+        )
 
 
 def _int_if_whole(number: float) -> float:

@@ -22,6 +22,9 @@ from ..schedules.segment import Kind, Segment
 from .curves import scheduler_curve
 from .options import COSINE, EPOCH_WARMUP, STEP, Options
 
+MAX_STAIRS = 10_000
+"""Most epochs of a warm-up that no formula states."""
+
 
 def timeline(options: Options, initial_lr: float, start: float) -> Schedule:
     """Return the factors on ``initial_lr`` at every optimizer step.
@@ -92,6 +95,11 @@ def _epoch_warmup(options: Options, start: float) -> list[tuple[Segment, int]]:
     interrupted = options.faithful and options.lr_mode == COSINE and options.lr_warmup_steps > 0
     stair, rest = divmod(options.steps_per_epoch, accumulate)
     if rest or interrupted:
+        if top > MAX_STAIRS:
+            raise ValueError(
+                f"lr_warmup_epochs={epochs} would rise in as many stairs, at most {MAX_STAIRS} "
+                "can be: shorten it, or choose a batch_accumulate that divides steps_per_epoch"
+            )
         stairs = [Segment.constant(level(epoch), options.step_at(epoch)) for epoch in range(top)]
     else:
         stairs = _exact(Segment(stair=stair, length=epochs * stair, a=start, b=1.0)) * (top > 0)
