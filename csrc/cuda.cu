@@ -54,6 +54,9 @@ std::string unavailable_reason() {
   const cudaError_t error = cudaGetDeviceCount(&count);
   if (error == cudaSuccess && count > 0) return "";
   cudaGetLastError();
+  int driver = 0;
+  // Without any driver the runtime calls its version, 0, insufficient.
+  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) return "no CUDA driver";
   return error == cudaSuccess ? "no CUDA device" : cudaGetErrorString(error);
 }
 

@@ -1,5 +1,6 @@
 """What nvcc makes of csrc/cuda.cu, on a machine without a GPU: resources and machine code."""
 
+import ctypes.util
 import importlib.util
 import re
 import shutil
@@ -76,3 +77,23 @@ def test_tensors_are_read_and_written_16_bytes_at_a_time(compiled) -> None:
         assert len(re.findall(r"\bLDG?\.E\.128", function)) >= 3, name
         assert len(re.findall(r"\bSTG?\.E\.128", function)) >= 3, name
         assert not re.search(r"\b(LDL|STL)\b", function), name
+
+
+def test_a_missing_driver_is_called_missing(compiled, tmp_path: Path) -> None:
+    """The runtime says that its version is insufficient."""
+    arch, _, target = compiled
+    if arch != ARCHS[0]:
+        pytest.skip("the host's part is the same for each architecture")
+    if ctypes.util.find_library("cuda") is not None:
+        pytest.skip("this machine has a CUDA driver")
+    source, program = tmp_path / "reason.cpp", tmp_path / "reason"
+    source.write_text(
+        '#include <cstdio>\n#include "cuda_launcher.h"\n'
+        "int main() { std::puts(fused_warmup::cuda::unavailable_reason().c_str()); }\n"
+    )
+    parts = [str(source), str(target), str(ROOT / "csrc" / "cuda_tables.cpp")]
+    command = [str(NVCC), "-std=c++17", f"-I{ROOT / 'csrc'}", *parts, "-o", str(program)]
+    linked = subprocess.run(command, capture_output=True, text=True)
+    assert linked.returncode == 0, linked.stderr
+    said = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    assert said == "no CUDA driver\n"
