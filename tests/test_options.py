@@ -218,8 +218,6 @@ def test_every_flag_steps_as_a_bool_does(backend: str | None, value: Any) -> Non
 
 # -- options that meet in mid-training -------------------------------------------------------------
 
-every_backend_later = pytest.mark.parametrize("backend", ["reference"])
-
 LATER: list[dict[str, Any]] = [
     {"momentum": 0},
     {"momentum": 0.0, "dampening": 0.5},
@@ -230,7 +228,7 @@ LATER: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("later", LATER, ids=str)
-@every_backend_later
+@every_backend
 def test_nesterov_without_momentum_or_with_dampening_steps_as_torch(
     backend: str | None, later: dict[str, Any]
 ) -> None:
@@ -248,7 +246,7 @@ def test_nesterov_without_momentum_or_with_dampening_steps_as_torch(
         first += 2
 
 
-@every_backend_later
+@every_backend
 def test_nesterov_turned_on_later(backend: str | None) -> None:
     for options in ({"momentum": 0.0}, {"momentum": 0.9, "dampening": 0.5}):
         opt = SGD(models((5, 3)), lr=0.1, backend=backend, **options)
@@ -260,7 +258,7 @@ def test_nesterov_turned_on_later(backend: str | None) -> None:
             assert all(map(same_bits, ours, torchs))
 
 
-@every_backend_later
+@every_backend
 def test_a_run_whose_momentum_was_set_to_0_is_saved_and_goes_on(backend: str | None) -> None:
     opt = trained(backend, nesterov=True)
     opt.param_groups[0]["momentum"] = 0
