@@ -225,6 +225,7 @@ class CountedOptimizer(Optimizer):
         """
         return RateInForce(self)
 
+    @torch._disable_dynamo  # type: ignore[attr-defined]
     def without_schedules(self) -> AbstractContextManager[None]:
         """Take all schedules off for a ``with`` block, and put them back at its end.
 

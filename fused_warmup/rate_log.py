@@ -68,7 +68,7 @@ class RateLog:
         self.size = whole("size", size, 1)
         self._optimizer = optimizer
         self._rings: list[Ring] = []
-        with torch.inference_mode(mode=False):  # hooks outside of it write to what is made here
+        with torch.inference_mode(False):  # hooks outside of it write to what is made here
             self._next = torch.zeros(3, dtype=torch.int64, device="cpu")  # notes of the next row
         self._add_ring(optimizer.lr_tensor())
         self._hooks = [
@@ -90,7 +90,7 @@ class RateLog:
         for hook in self._hooks:
             hook.remove()
 
-    @torch.inference_mode(mode=False)
+    @torch.inference_mode(False)
     def _add_ring(self, lr: Tensor) -> None:
         """Begin a ring for these groups on this device. Graphs may still write to the older."""
         if lr.is_cuda and torch.cuda.is_current_stream_capturing():

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 from torch.optim.lr_scheduler import OneCycleLR
 
-from fused_warmup import SGD, clip_grad_norm_, linear_warmup
+from fused_warmup import SGD, RateLog, clip_grad_norm_, linear_warmup
 
 # The compiler itself looks at the .grad of the loss.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
@@ -155,3 +155,19 @@ def test_a_group_added_and_a_state_loaded_in_a_compiled_function() -> None:
     opt.step()
     assert [group["lr"] for group in opt.param_groups] == [0.1, 0.2]
     assert same_bits(second, before - 0.2 * second.grad)
+
+
+def test_schedules_set_aside_and_rates_noted_in_a_compiled_function() -> None:
+    def train(weight: Tensor, opt: SGD) -> tuple[RateLog, Tensor]:
+        weight.sum().backward()
+        log = RateLog(opt, 4)
+        with opt.without_schedules():
+            opt.step()
+        opt.step()
+        return log, weight.detach().clone()
+
+    for run in (train, torch.compile(train, backend="eager")):
+        weight = torch.zeros(2, requires_grad=True)
+        log, after = run(weight, SGD([weight], lr=0.5, schedule=linear_warmup(4)))
+        assert [step.lr for step in log.read().steps()] == [[0.5], [0.125]]
+        assert after.tolist() == [-0.625, -0.625]

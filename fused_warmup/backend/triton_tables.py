@@ -154,7 +154,7 @@ class DeviceTable:
 
     def _upload(self, words: Tensor) -> None:
         if self._table_is_captured or self._table.numel() != words.numel():
-            with torch.inference_mode(mode=False):  # later steps outside of it write there
+            with torch.inference_mode(False):  # later steps outside of it write there
                 self._table = torch.empty_like(words, device=self._device)
             self._table_is_captured = False
             self._spare = None  # the next one is of this size
@@ -172,12 +172,12 @@ class DeviceTable:
                     "are new in it, which this torch cannot allocate then: run one step with the "
                     "same parameters before each capture, and capture one step a graph"
                 ) from error
-        with torch.inference_mode(mode=False):
+        with torch.inference_mode(False):
             table = torch.empty_like(words, device=self._device)
         table.copy_(staging.copy_(words), non_blocking=True)
         self._captured.append((table, staging))
         return table
 
     def _staging(self, words: Tensor) -> Tensor:
-        with torch.inference_mode(mode=False):
+        with torch.inference_mode(False):
             return torch.empty_like(words, pin_memory=self._device.type != "cpu")
