@@ -1,6 +1,7 @@
 """Schedulers that are not torch's own, and functions of the step that remember their calls."""
 
 import random
+import threading
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
@@ -132,6 +133,58 @@ class Rolls(LRScheduler):
         return [base * self.random.random() for base in self.base_lrs]
 
 
+class CountsInItsClass(LRScheduler):
+    """Keeps its calls where all of its kind see them."""
+
+    calls = 0
+    history: list[int] = []  # noqa: RUF012
+
+    def get_lr(self) -> list[Any]:
+        CountsInItsClass.calls += 1
+        self.history.append(self.last_epoch)
+        return [base / (1 + (self.calls + len(self.history)) // 50) for base in self.base_lrs]
+
+
+class Trainer:
+    """Holds all of a training, a thread's lock and an endless generator among it."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer, self.lock, self.batches = optimizer, threading.Lock(), iter(int, 1)
+        self.options = {"halve": 30}
+        self.scheduler = LambdaLR(optimizer, lambda t: self.factor(t))
+        self.calls = 0
+
+    def factor(self, t: int) -> float:
+        self.calls = getattr(self, "calls", 0) + 1
+        return 0.5 ** (self.calls // self.options["halve"])
+
+    def __del__(self) -> None:
+        closed.append(1)
+
+    def __init_subclass__(cls) -> None:
+        closed.append(2)
+
+
+class Module(torch.nn.Module):
+    """A LightningModule builds its scheduler like this."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+        self.warmup = 10
+
+    @property
+    def length(self) -> int:
+        return self.warmup * 2
+
+    def build(self, optimizer: Optimizer) -> LambdaLR:
+        loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(8, 1)), 4)
+        return LambdaLR(optimizer, lambda t: min(1.0, (t + 1) / self.length / len(loader)))
+
+
+closed: list[int] = []
+
+
 class Counter:
     """A function of the step that remembers its calls."""
 
@@ -251,6 +304,11 @@ OWN: dict[str, Make] = {
     "holds another": lambda o: ThenAnother(o, ExponentialLR(o, 0.97)),
     "makes another": MakesAnother,
     "draws": Rolls,
+    "draws from all": lambda o: LambdaLR(o, lambda t: random.random()),
+    "draws from torch": lambda o: LambdaLR(o, lambda t: float(torch.rand(()))),
+    "in its class": CountsInItsClass,
+    "of a trainer": lambda o: Trainer(o).scheduler,
+    "of a module": lambda o: Module().build(o),
     "a Sequential of its own": lambda o: Sequence(
         o, [ConstantLR(o, 0.1, 10), ExponentialLR(o, 0.99)], [30]
     ),

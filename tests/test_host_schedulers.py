@@ -62,7 +62,7 @@ class HoldsAPlateau(LRScheduler):
 
 
 REFUSED: dict[str, tuple[Make, str]] = {
-    "model": (lambda o: FollowsTheModel(o, torch.nn.Linear(2, 2)), "FollowsTheModel.*Linear"),
+    "model": (lambda o: FollowsTheModel(o, torch.nn.Linear(2, 2)), "FollowsTheModel.*Parameter"),
     "state": (FollowsTheState, "FollowsTheState.*state"),
     "parameters": (FollowsTheParameters, "FollowsTheParameters.*parameters"),
     "plateau inside": (HoldsAPlateau, "HoldsAPlateau.*ReduceLROnPlateau"),

@@ -1,12 +1,15 @@
 """Schedulers that are not torch's own: run as they are, on a copy, or refused."""
 
 import argparse
+import gc
+import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import own_schedulers
 import pytest
+import torch
 from own_schedulers import FUNCTIONS, OWN, DropsAfter100Calls, optimizer
 from support import set_grads
 from torch.optim import Optimizer
@@ -31,6 +34,12 @@ STEPS = 160
 def forget() -> None:
     own_schedulers.global_calls = 0
     own_schedulers.global_log.clear()
+    own_schedulers.CountsInItsClass.calls = 0
+    own_schedulers.CountsInItsClass.history.clear()
+    gc.collect()
+    own_schedulers.closed.clear()
+    random.seed(3)
+    torch.manual_seed(3)
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -183,6 +192,22 @@ def test_what_a_function_remembers_is_left_alone(name: str) -> None:
         # LambdaLR asks for both groups when it is built, CyclicLR too, twice for the momentum.
         calls = 2 + 4
         assert [function(0) for _ in range(61 - calls)].count(0.5) == 1
+
+
+def test_a_copy_leaves_no_trace_in_classes_objects_and_random_numbers() -> None:
+    own = own_schedulers.CountsInItsClass
+    scheduler, trainer = own(optimizer()), own_schedulers.Trainer(optimizer())
+    history, calls = own.history, trainer.calls
+    drawing = [OWN[name](optimizer()) for name in ("draws from all", "draws from torch")]
+    python, torchs = random.getstate(), torch.get_rng_state()
+    for each in (scheduler, trainer.scheduler, *drawing):
+        from_torch(each, steps=40, group=0)
+        convert(each.optimizer, each, steps=40)
+    assert own.history is history
+    assert (own.calls, history, trainer.calls) == (1, [0], calls)
+    assert own_schedulers.closed == []
+    assert random.getstate() == python
+    assert torch.equal(torch.get_rng_state(), torchs)
 
 
 class CountsNothing(LRScheduler):

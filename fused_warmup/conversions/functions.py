@@ -29,6 +29,8 @@ READABLE = (list, dict, set, argparse.Namespace, types.SimpleNamespace, torch.Te
 """Types that are read without a change, as long as none of their methods is named."""
 LIBRARIES = {"bisect", "cmath", "math", "numpy", "operator", "torch"}
 """Modules whose functions keep nothing of a call; their own functions are not looked into."""
+DRAWS = {"random", "rand", "randn", "randint", "normal", "uniform", "choice", "multinomial"}
+"""Names under which those libraries draw random numbers, and remember how many."""
 MAX_FUNCTIONS = 64
 
 
@@ -91,7 +93,9 @@ class _Reach:
         self, function: types.FunctionType, code: types.CodeType, instruction: dis.Instruction
     ) -> None:
         name, what = instruction.opname, instruction.argval
-        if name in WRITES or (name in ("STORE_DEREF", "DELETE_DEREF") and what in code.co_freevars):
+        outside = name in ("STORE_DEREF", "DELETE_DEREF") and what in code.co_freevars
+        draws = isinstance(what, str) and what in DRAWS
+        if name in WRITES or outside or draws:
             self.writes = True
         elif name == "BINARY_OP" and instruction.argrepr.endswith("="):
             self.in_place = True

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .copies import ON_THE_HOST, copy_of
+from .copies import copy_of
 from .known import stranger
 from .sandbox import clock, leaves, optimizer_of
+from .stand_in import ON_THE_HOST, StandIn
 
 MAX_STEPS = 2**22
 """Most steps that are sampled: a table of 32 MiB, in some seconds."""
@@ -52,7 +53,18 @@ def run_copy(
 ) -> Run:
     """Run a copy of any object that moves an optimizer's rates; ``advance`` takes it to step t."""
     check_length(steps)
-    copied, stand_in = copy_of(scheduler, optimizer, name)
+    with copy_of(scheduler, optimizer, name) as (copied, stand_in):
+        return _run(copied, stand_in, name, steps, advance, cycles_momentum)
+
+
+def _run(
+    copied: Any,
+    stand_in: StandIn,
+    name: str,
+    steps: int,
+    advance: Callable[[Any, int], None],
+    cycles_momentum: bool,
+) -> Run:
     groups = stand_in.param_groups
     run = Run([[] for _ in groups], [[] for _ in groups])
     before = _options(groups, cycles_momentum)
@@ -93,9 +105,10 @@ def check_unused(scheduler: Any) -> None:
             f"{name} cannot be started over, and it is {done} steps in: convert() the run, which "
             "goes on from where it is, or pass a scheduler that has not been stepped"
         )
-    copied, _ = copy_of(scheduler, optimizer_of(scheduler), name)
-    copied.step()
-    if clock(copied) != clock(scheduler) + 1:
+    with copy_of(scheduler, optimizer_of(scheduler), name) as (copied, _):
+        copied.step()
+        counts = clock(copied) == clock(scheduler) + 1
+    if not counts:
         raise ValueError(
             f"{name} does not count its steps in last_epoch, so that nobody can tell how far it "
             "is: convert() the run, which goes on from where it is"

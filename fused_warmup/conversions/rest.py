@@ -87,5 +87,5 @@ class RestOfRun:
 def _alike(built: list[float], live: list[float]) -> bool:
     """Compare two states but for the rounding of a recursion in the rates, which come first."""
     return len(built) == len(live) and all(
-        math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-18) for a, b in zip(built, live, strict=True)
+        math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-16) for a, b in zip(built, live, strict=True)
     )

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import (
 )
 from torch.optim.swa_utils import SWALR
 
-from .copies import ON_THE_HOST, StandIn, StaysOnTheHost
+from .stand_in import ON_THE_HOST, StandIn, StaysOnTheHost
 
 RATES = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
 """Entries of a group that are learning rates; schedulers read them."""

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from dataclasses import replace
 from typing import Any
 
-from ..conversions.copies import own_function
+from ..conversions.copies import function_of
 from ..schedules.checks import finite
 from ..schedules.segment import Kind, PastEnd, Segment
 from .options import COSINE, EXPONENTIAL, FUNCTION, POLY, STEP, Options
@@ -112,20 +112,20 @@ def _table(options: Options, initial_lr: float, start: int, stop: int) -> Segmen
             f"lr_schedule_function would be asked for {stop - start} steps, at most {MAX_SAMPLES} "
             "can be: lower max_epochs, or use another lr_mode"
         )
-    # It is the training's, which may go by what a function remembers of its calls.
-    function = own_function(options.lr_schedule_function, "lr_schedule_function")
     per_epoch = options.steps_per_epoch
     first_batch = math.ceil(options.lr_warmup_epochs) * per_epoch
     values = []
-    for step in range(start, stop):
-        batch = max(step * options.batch_accumulate - options.lag, first_batch)
-        epoch, iteration = divmod(batch, per_epoch)
-        rate = function(
-            initial_lr=initial_lr,
-            epoch=epoch - options.lr_warmup_epochs,
-            iter=iteration,
-            max_epoch=options.scheduled_epochs,
-            iters_per_epoch=per_epoch,
-        )
-        values.append(finite(f"lr_schedule_function at step {step}", float(rate)) / initial_lr)
+    # A copy, for the training may go by what the function remembers of its calls.
+    with function_of(options.lr_schedule_function, "lr_schedule_function") as function:
+        for step in range(start, stop):
+            batch = max(step * options.batch_accumulate - options.lag, first_batch)
+            epoch, iteration = divmod(batch, per_epoch)
+            rate = function(
+                initial_lr=initial_lr,
+                epoch=epoch - options.lr_warmup_epochs,
+                iter=iteration,
+                max_epoch=options.scheduled_epochs,
+                iters_per_epoch=per_epoch,
+            )
+            values.append(finite(f"lr_schedule_function at step {step}", float(rate)) / initial_lr)
     return Segment(Kind.TABLE, start=start, origin=start, values=tuple(values))
