@@ -19,12 +19,12 @@ constexpr size_t AHEAD = 8;
 // Interned once: a dict look-up then compares pointers.
 PyObject* name(const char* text) { return PyUnicode_InternFromString(text); }
 
-DLTensor view_or_throw(const py::object& tensor) {
-  DLTensor view;
-  if (!view_tensor(tensor.ptr(), &view)) {
-    throw py::type_error("not a dense tensor: " + std::string(py::repr(tensor)));
-  }
-  return view;
+// Not by its repr: torch would read memory that may be gone.
+[[noreturn]] void refuse(const py::object& tensor) {
+  throw py::type_error("no native kernel for a " + std::string(py::str(tensor.attr("dtype"))) +
+                       " tensor of shape " + std::string(py::str(tensor.attr("shape"))) + " on " +
+                       std::string(py::str(tensor.attr("device"))) +
+                       ": it must be dense, with memory of its own, on the device of the plan");
 }
 
 // A Python list or None, as a list of objects of which None is a null.
@@ -51,7 +51,9 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
       t_(t),
       lr_(lr),
       active_(py::list()) {
-  device_ = view_or_throw(t).device;
+  DLTensor count;
+  if (!view_tensor(t.ptr(), &count)) refuse(t);
+  device_ = count.device;
   const py::object grad = py::module_::import("torch").attr("Tensor").attr("grad");
   parameters_.reserve(params.size());
   for (size_t i = 0; i < params.size(); ++i) {
@@ -82,15 +84,19 @@ void HostPlan::add_parameter(const py::object& tensor, const py::object& momentu
                              const py::object& first_step, int32_t group,
                              const py::object& torch_grad) {
   const size_t i = parameters_.size();
-  DLTensor view = view_or_throw(tensor);
-  const std::optional<DType> dtype = dtype_of(view);
-  if (!dtype || !same_device(view.device, device_)) {
-    throw py::type_error("no native kernel for " + std::string(py::repr(tensor)));
+  // Its memory may be elsewhere for now (an offloader's), until it has a gradient.
+  const TensorLook look(tensor.ptr());
+  DLTensor view;
+  if (look ? !look.view(&view) || !look.view_device(&view.device)
+           : !view_tensor(tensor.ptr(), &view)) {
+    refuse(tensor);
   }
+  const std::optional<DType> dtype = dtype_of(view);
+  if (!dtype || !same_device(view.device, device_)) refuse(tensor);
   layouts_.push_back(view);
   Parameter parameter{};
   parameter.tensor = tensor;
-  parameter.tensor_look = TensorLook(tensor.ptr());
+  parameter.tensor_look = look;
   parameter.type = Py_TYPE(tensor.ptr());
   parameter.own_grad = py::getattr(py::type::of(tensor), "grad").is(torch_grad);
   asks_for_grads_ = asks_for_grads_ || !parameter.own_grad || !parameter.tensor_look;

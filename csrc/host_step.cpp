@@ -42,9 +42,7 @@ bool HostStep::run(const py::dict& state, const py::list& groups, const py::obje
   // Parameters of two plans may share a gradient, which would then be unscaled twice.
   if (plans_.size() > 1 && write_grads && !grad_scale.is_none()) return false;
   const StepInputs inputs{groups, py::none(), grad_scale, found_inf, write_grads};
-  if (!read(inputs) || !look(state, groups)) return false;
-  launch();
-  return true;
+  return read(inputs) && look(state, groups) && launch();
 }
 
 bool HostStep::read(const StepInputs& inputs) {
@@ -71,20 +69,25 @@ bool HostStep::look(const py::dict& state, const py::list& groups) const {
   return true;
 }
 
-void HostStep::launch() {
+bool HostStep::launch() {
   // A step without any gradient is no step; one that has some counts on every device.
   bool any = false;
   for (const HostPlan* plan : plans_) any = any || plan->has_active();
-  if (!any) return;
+  if (!any) return true;
   std::vector<bool> skipped;
   for (const HostPlan* plan : plans_) skipped.push_back(plan->skips());
   // Autograd may refuse, and a step is done whole or not at all: all of this before any launch.
-  for (size_t i = 0; i < plans_.size(); ++i) {
-    if (!skipped[i]) plans_[i]->bump_versions();
+  try {
+    for (size_t i = 0; i < plans_.size(); ++i) {
+      if (!skipped[i]) plans_[i]->bump_versions();
+    }
+  } catch (const std::exception&) {
+    return false;  // Python has better words for it
   }
   for (size_t i = 0; i < plans_.size(); ++i) {
     if (!skipped[i]) plans_[i]->launch_kernel(counts_ && advances_[i]);
   }
+  return true;
 }
 
 }  // namespace fused_warmup

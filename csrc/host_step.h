@@ -34,7 +34,7 @@ class HostStep {
 
   bool read(const StepInputs& inputs);
   bool look(const py::dict& state, const py::list& groups) const;
-  void launch();
+  bool launch();
 
   py::object watch_object_;
   const Watch* watch_;

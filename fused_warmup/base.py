@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 
 from . import checkpoints, options
 from .late_groups import inherit, warn_if_left_out
+from .memory import is_row
 from .plan import Plan
-from .reference import is_fake
 from .resuming import Given, Source, check_schedules
 from .routing import check_parameter
 from .scheduler import RateInForce
@@ -138,13 +138,7 @@ class CountedOptimizer(Optimizer):
 
     def _has_rates(self, device: torch.device, n_groups: int) -> bool:
         """Tell whether there is a place for the rates, as it was made; users may have cast it."""
-        lr = self._lr.get(device)
-        return (
-            lr is not None
-            and lr.dtype == torch.float64
-            and lr.shape == (n_groups,)
-            and (is_fake(lr) or lr.untyped_storage().nbytes() >= lr.numel() * lr.element_size())
-        )
+        return device in self._lr and is_row(self._lr[device], n_groups)
 
     # Dynamo of torch 2.11 cannot trace that an attribute of an optimizer is set, and raises.
     @torch._disable_dynamo  # type: ignore[attr-defined]

@@ -12,7 +12,8 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER, is_fake
+from .memory import is_fake
+from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER
 from .routing import describe, is_dense, same_layout
 from .sharded import local_of, split_alike, split_as
 from .state import (

@@ -209,6 +209,7 @@ class SGD(CountedOptimizer):
             grad_scale = self._clip if grad_scale is None else self._clip * grad_scale
         if found_inf is not None and not isinstance(found_inf, Tensor):
             # GradScaler sums over devices and gives the int 0 where no gradient was seen at all.
+            options.check_scalar("found_inf", found_inf)
             if found_inf != 0:
                 self._clip = None
                 return

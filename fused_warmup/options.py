@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .memory import has_number
 from .schedules import Schedule
 
 DEFAULTS: dict[str, Any] = {
@@ -41,6 +42,11 @@ def check(group: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"Tensor lr must be 1-element, got shape {tuple(lr.shape)}: use one parameter "
                 "group for each rate"
+            )
+        if not has_number(lr):
+            raise TypeError(
+                f"Tensor lr must hold a number, got one of layout {lr.layout} on {lr.device} "
+                "without memory of its own: pass torch.tensor(number)"
             )
         if not lr.is_floating_point():
             raise TypeError(f"Tensor lr must be of a floating dtype, got {lr.dtype}: cast it")
@@ -109,6 +115,11 @@ def _check_number(what: str, value: Any, remedy: str, *, negative: bool = False)
             f"Invalid {what}: a tensor of shape {tuple(value.shape)}, it must have one element: "
             f"use one parameter group for each value ({remedy})"
         )
+    if isinstance(value, Tensor) and not has_number(value):
+        raise TypeError(
+            f"Invalid {what}: a tensor of layout {value.layout} on {value.device} without "
+            f"memory of its own, it must be a number: pass a float ({remedy})"
+        )
     if not is_number(value):
         raise TypeError(
             f"Invalid {what}: {value!r}, it must be a number: pass a float ({remedy}{_hint(value)})"
@@ -120,6 +131,19 @@ def _check_number(what: str, value: Any, remedy: str, *, negative: bool = False)
     if not math.isfinite(number) or (number < 0 and not negative):
         bound = "finite" if negative else "finite and not negative"
         raise ValueError(f"Invalid {what}: {value}, it must be {bound} ({remedy})")
+
+
+def check_scalar(name: str, value: Any) -> None:
+    """Check a scalar of AMP's that is not a tensor.
+
+    Raises:
+        TypeError: It is no number.
+    """
+    if not is_number(value):
+        raise TypeError(
+            f"{name}={value!r} is a {type(value).__name__}, it must be a number: leave it to "
+            "GradScaler, or set it to a tensor of one element"
+        )
 
 
 def check_flag(name: str, value: Any) -> None:

@@ -22,6 +22,7 @@ from .reference import FIRST_STEP_BEFORE, put_gradient, unscaled
 from .schedules import Schedule
 from .sharded import ShardedPlan, is_flat_shard, is_sharded
 from .state import Counters, State, home
+from .writable import check_writable
 
 Groups = Sequence[Mapping[str, Any]]
 
@@ -45,9 +46,6 @@ class Plan:
         lr: The float64 tensor of the last rates, one element a group, for each device.
         backend: The backend that the user asked for, or None.
         counts: Whether a step advances the counters.
-
-    Raises:
-        RuntimeError: A parameter or its momentum is an inference tensor, outside of inference mode.
     """
 
     def __init__(
@@ -70,8 +68,6 @@ class Plan:
         tracks = Tracks(groups)
 
         members = [(p, i) for i, group in enumerate(groups) for p in group["params"] if p in state]
-        for p, index in members:
-            routing.check_writable(p, state[p], groups[index])
         parts: dict[Place, list[tuple[Tensor, int]]] = {}
         marks: dict[Place, list[Tensor | None]] = {}
         places = _places(members, state, groups, backend)
@@ -155,6 +151,8 @@ class Plan:
             grads = []
             for p, index in members:
                 grad = p.grad
+                if grad is not None:
+                    check_writable(p, state[p], groups[index], unscales)
                 if routing.backend_of(p, groups[index], self._backend) != name:
                     return False
                 if grad is not None:
@@ -164,7 +162,7 @@ class Plan:
                 grads.append(grad)
             by_autograd = name == "reference"
             plain = [routing.plain_options(group, device, by_autograd) for group in groups]
-            scalars = (_on(device, grad_scale), _on(device, found_inf))
+            scalars = _on("grad_scale", grad_scale, device), _on("found_inf", found_inf, device)
             if not part.prepare(plain, grads, *scalars, write_grads and not shared):
                 return False
         if self._launch() and unscales:
@@ -299,10 +297,12 @@ class Tracks:
         return self._known[id(plain)]
 
 
-def _on(device: torch.device, scalar: Tensor | float | None) -> Tensor | None:
+def _on(name: str, scalar: Tensor | float | None, device: torch.device) -> Tensor | None:
     """Return a scalar of AMP's in the one form that kernels read."""
     if scalar is None:
         return None
     if not isinstance(scalar, Tensor):  # a user may set optimizer.grad_scale to a number
+        options.check_scalar(name, scalar)
         return torch.tensor(scalar, dtype=torch.float32, device=device)
-    return scalar.reshape(()).to(device=device, dtype=torch.float32, non_blocking=True)
+    number = routing.number_in(name, scalar)
+    return number.to(device=device, dtype=torch.float32, non_blocking=True)

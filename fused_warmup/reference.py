@@ -6,13 +6,13 @@ own bits; bfloat16 and float16 are widened to float32 first and rounded once at 
 fused kernel does.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .memory import has_memory, is_expanded, is_fake, is_row, is_scalar
 from .schedules import Schedule
 
 FIRST_STEP_NEVER = -1
@@ -65,12 +65,6 @@ def sgd_reference(
         param.addcmul_(d, lr.to(d.dtype), value=-1)
     else:
         param.add_(d, alpha=-float(on_host(lr, 1.0)))
-
-
-def is_fake(tensor: Tensor) -> bool:
-    """Tell whether a tensor is one of FakeTensorMode, which has a shape and no values."""
-    module = sys.modules.get("torch._subclasses.fake_tensor")
-    return module is not None and isinstance(tensor, module.FakeTensor)
 
 
 def on_host(number: Tensor | float, if_fake: float) -> Any:
@@ -147,6 +141,8 @@ class ReferencePlan:
         """Read what the step needs and touch nothing. False: it needs another form or plan."""
         if grads is None:  # nobody has checked them
             return False
+        if not (is_scalar(self.t, torch.int64) and is_row(self.lr, len(groups))):
+            return False
         for i, grad in enumerate(grads):
             if grad is not None and not self._has_state_for(i, groups[self.group_of[i]]):
                 return False
@@ -158,12 +154,15 @@ class ReferencePlan:
         return True
 
     def _has_state_for(self, i: int, group: Mapping[str, Any]) -> bool:
-        p, buffer = self.params[i], self.momentum_buffers[i]
+        p, buffer, mark = self.params[i], self.momentum_buffers[i], self.first_steps[i]
+        if mark is not None and not is_scalar(mark, torch.int64):
+            return False
         if group["momentum"] == 0:
             return True
         if buffer is None or (group["dampening"] != 0 and self.first_steps[i] is None):
             return False
-        return (buffer.dtype, buffer.shape) == (p.dtype, p.shape)
+        alike = (buffer.dtype, buffer.shape) == (p.dtype, p.shape)
+        return alike and has_memory(buffer) and not is_expanded(buffer)
 
     def launch(self, advance: bool) -> bool:
         """Apply the step. False where ``found_inf`` skipped it."""

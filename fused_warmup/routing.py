@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .backend import default_backend, device_types
+from .memory import has_number
 from .sharded import is_sharded, local_of, split_alike
 
 NATIVE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -94,40 +95,6 @@ def check_parameter(param: Tensor, group: Mapping[str, Any], backend: str | None
         )
 
 
-def check_writable(param: Tensor, entry: Mapping[str, Any], group: Mapping[str, Any]) -> None:
-    """Raise where autograd does not let a step write to a parameter or its momentum.
-
-    Raises:
-        RuntimeError: One is an inference tensor and this is not inference mode; the parameter is
-            expanded, so that many elements are one; or it is a leaf of a differentiable group.
-    """
-    buffer = entry.get("momentum_buffer")
-    if not torch.is_inference_mode_enabled():
-        for what, tensor in (("", param), ("the momentum_buffer of ", buffer)):
-            if isinstance(tensor, Tensor) and tensor.is_inference():
-                raise RuntimeError(
-                    f"{what}{describe(param, group)} is an inference tensor, which may be changed "
-                    "in inference mode only: make the model outside of torch.inference_mode(), or "
-                    "clone() what was made inside"
-                )
-    local = local_of(param)
-    if (
-        local.layout == torch.strided
-        and local.numel() > 0
-        and any(n > 1 and s == 0 for n, s in zip(local.shape, local.stride(), strict=True))
-    ):
-        raise RuntimeError(
-            f"{describe(param, group)} has strides {local.stride()}, so that several elements "
-            "are one in memory and cannot be updated each: pass a clone() of it"
-        )
-    if group["differentiable"] and param.is_leaf and param.requires_grad:
-        raise RuntimeError(
-            f"{describe(param, group)} is a leaf that requires grad, and differentiable=True lets "
-            "autograd record the step, which cannot change a leaf in place: pass a clone() of the "
-            "parameter, or differentiable=False"
-        )
-
-
 def gradient_obstacle(param: Tensor, grad: Tensor) -> tuple[str, str] | None:
     """Return why no native kernel can use a gradient and what it needs, or None if one can."""
     if not split_alike(param, grad):
@@ -206,6 +173,26 @@ def laid_out_as(param: Tensor, grad: Tensor, copies: list[tuple[Tensor, Tensor, 
     return copy
 
 
+def number_in(name: str, tensor: Tensor) -> Tensor:
+    """Return a tensor of one number in the form that kernels read, on its own device.
+
+    Raises:
+        TypeError: It is of another layout or has no memory.
+        ValueError: It has more elements than one, or none.
+    """
+    if tensor.numel() != 1:
+        raise ValueError(
+            f"{name} has shape {tuple(tensor.shape)}, it must have one element: pass one number"
+        )
+    if not has_number(tensor) or tensor.is_complex():
+        raise TypeError(
+            f"{name} is a tensor of layout {tensor.layout} and dtype {tensor.dtype} on "
+            f"{tensor.device}, it must be one real number with memory of its own: pass "
+            "torch.tensor(number)"
+        )
+    return tensor.resolve_neg().reshape(())
+
+
 def plain_options(
     group: Mapping[str, Any], device: torch.device, by_autograd: bool = False
 ) -> dict[str, Any]:
@@ -221,7 +208,9 @@ def plain_options(
     if by_autograd and group["differentiable"]:
         names = [name for name in names if not getattr(group[name], "requires_grad", False)]
     for name in names:
-        value = group[name].detach() if isinstance(group[name], Tensor) else group[name]
+        value = group[name]
+        if isinstance(value, Tensor):
+            value = number_in(name, value.detach())
         if name == "lr" and isinstance(value, Tensor):
             dtype = value.dtype if value.dtype in (torch.float32, torch.float64) else torch.float64
             plain[name] = value.to(device=device, dtype=dtype, non_blocking=True)

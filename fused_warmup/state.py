@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER, is_fake, on_host
+from .memory import has_memory, has_number, is_fake, is_scalar, is_wrapper
+from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER, on_host
 from .routing import is_dense, same_layout
 from .sharded import any_nonzero, local_of, split_as
 
@@ -26,16 +27,6 @@ MAX_STEPS = 2**62
 def home(param: Tensor) -> torch.device:
     """Return the device that holds a parameter's counter; the CPU while it is on meta."""
     return torch.device("cpu") if param.is_meta else param.device
-
-
-def is_scalar(tensor: Tensor, dtype: torch.dtype) -> bool:
-    """Tell whether a tensor is one element of ``dtype`` and has the memory for it."""
-    if tensor.dtype != dtype or tensor.numel() != 1 or tensor.layout != torch.strided:
-        return False
-    if type(tensor) is not Tensor or tensor.is_meta:
-        return True
-    needed = (tensor.storage_offset() + 1) * tensor.element_size()
-    return tensor.untyped_storage().nbytes() >= needed
 
 
 @contextmanager
@@ -54,14 +45,13 @@ def count_of(step: Any) -> int:
     """
     value = step
     if isinstance(step, Tensor):
-        one = not step.is_meta and is_scalar(local_of(step), step.dtype)
-        if not one and not is_fake(step):  # to print it might read memory that is gone
+        if not has_number(local_of(step)):  # to print it might read memory that is gone
             raise TypeError(
                 f"a step count of the loaded state is a {step.dtype} tensor of shape "
                 f"{tuple(step.shape)} without a number, it must be a whole number: load what "
                 "state_dict() gave, or set steps_applied"
             )
-        value = on_host(local_of(step), 0) if one else tuple(step.shape)
+        value = on_host(local_of(step), 0)
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -189,17 +179,41 @@ class Counters:
                     self._know(known)
 
 
-def _mend_mark(entry: dict[str, Any]) -> None:
-    """Give a first-step mark that somebody cast or emptied in place its form again."""
-    mark, buffer = entry.get("first_step"), entry.get("momentum_buffer")
-    if not isinstance(mark, Tensor) or is_scalar(mark, torch.int64):
-        return
-    if is_scalar(mark, mark.dtype):
-        entry["first_step"] = mark.to(torch.int64).reshape(())
-    elif buffer is not None:
-        entry["first_step"] = first_step_mark(buffer)
-    else:
-        del entry["first_step"]
+def _tensor_in(entry: Mapping[str, Any], name: str, param: Tensor) -> Tensor | None:
+    """Return a tensor of a parameter's state, None if it has none.
+
+    Raises:
+        TypeError: It is something else, or its memory was taken away.
+    """
+    value = entry.get(name)
+    if value is None:
+        return None
+    what = f"the {name} of a parameter of shape {tuple(param.shape)}"
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"{what} is a {type(value).__name__}, it must be a tensor: put back what was in the "
+            "optimizer's state, or remove the key to start it anew"
+        )
+    if is_wrapper(value) and not is_wrapper(param):
+        raise TypeError(
+            f"{what} is a {type(value).__name__}, it must be a plain tensor as the parameter is: "
+            "put back what was in the optimizer's state, or remove the key to start it anew"
+        )
+    if name == "momentum_buffer" and not has_memory(value):
+        raise TypeError(
+            f"{what} has no memory any more, {value.untyped_storage().nbytes()} bytes: put its "
+            "values back, or remove the key to start it anew"
+        )
+    return value
+
+
+def _mended_mark(mark: Tensor, buffer: Tensor | None) -> Tensor | None:
+    """Return a first-step mark that somebody may have cast or emptied in place in its own form."""
+    if is_scalar(mark, torch.int64):
+        return mark
+    if has_number(mark) and not mark.is_complex():
+        return mark.resolve_neg().to(torch.int64).reshape(())
+    return None if buffer is None else first_step_mark(buffer)
 
 
 def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
@@ -207,18 +221,27 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
 
     Raises:
         TypeError: The momentum holds something, and its dtype or shape is not the parameter's any
-            more. Until a step has filled it, a model may still change its dtype.
+            more (until a step has filled it, a model may still change its dtype); or the state
+            holds something else in its place.
         RuntimeError: It would have to be allocated while a CUDA graph is captured.
     """
     entry = state[param]
-    buffer = entry.get("momentum_buffer")
-    _mend_mark(entry)
+    buffer = _tensor_in(entry, "momentum_buffer", param)
+    mark = _tensor_in(entry, "first_step", param)
+    if mark is not None:
+        mark = _mended_mark(mark, buffer)
+        if mark is None:
+            del entry["first_step"]
+        else:
+            entry["first_step"] = mark
     if group["momentum"] == 0:
         return
     if buffer is not None and buffer.is_meta and not param.is_meta:
         buffer = None
     if buffer is not None and buffer.layout != torch.strided:  # of torch.optim.SGD, sparse
         buffer = buffer.to_dense()
+    if buffer is not None and buffer.is_neg():
+        buffer = buffer.resolve_neg()
     if buffer is not None and (buffer.dtype, buffer.shape) != (param.dtype, param.shape):
         if not buffer.is_meta and on_host(any_nonzero(buffer), False):
             raise TypeError(
@@ -229,6 +252,8 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
             )
         buffer = None
     if buffer is None:
+        if entry.get("momentum_buffer") is None:  # torch, too, takes that for a first step
+            entry.pop("first_step", None)
         real = param.is_cuda and not is_fake(local_of(param))
         if real and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
