@@ -337,3 +337,9 @@ def test_once_an_epoch() -> None:
 
 def test_is_exported() -> None:
     assert fused_warmup.from_torch is from_torch
+
+
+def test_a_lambda_may_return_a_tensor() -> None:
+    opt = optimizer(0.1)
+    scheduler = LambdaLR(opt, lambda t: torch.tensor(0.5, dtype=torch.float64) ** t)
+    assert from_torch(scheduler, steps=4)(range(4)) == [1.0, 0.5, 0.25, 0.125]

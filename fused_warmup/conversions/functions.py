@@ -102,7 +102,7 @@ class _Reach:
         elif name in ("LOAD_GLOBAL", "LOAD_NAME"):
             found = function.__globals__.get(what, vars(builtins).get(what))
             self.add(found)
-        elif name in ("LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"):
+        elif name in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "IMPORT_FROM"):
             self.names.add(what)
         elif name == "IMPORT_NAME" and what in sys.modules:
             self.add(sys.modules[what])

@@ -228,7 +228,7 @@ def values_ahead(leaf: Any, lr: float, group: dict[str, Any], steps: int) -> lis
     ahead, base = range(leaf.last_epoch + 1, leaf.last_epoch + 1 + steps), leaf.base_lrs[0]
     if kind is lr_scheduler.CyclicLR.get_lr:
         return cyclic.values(leaf, base, leaf.max_lrs[0], ahead)
-    return [base * leaf.lr_lambdas[0](t) for t in ahead]
+    return [float(base * leaf.lr_lambdas[0](t)) for t in ahead]
 
 
 def quiet_steps(leaf: Any) -> int | None:
