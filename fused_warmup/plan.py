@@ -201,7 +201,7 @@ class Plan:
             if part.update_captured(plain) is False:
                 raise RuntimeError(
                     f"the options of groups {own} cannot go into a captured step on {device}: give "
-                    "each lr as a number or as a float32 or float64 tensor"
+                    "each lr as a number or as a tensor of a floating dtype"
                 )
 
     def _launch(self) -> bool:

@@ -165,7 +165,8 @@ def laid_out_as(param: Tensor, grad: Tensor, copies: list[tuple[Tensor, Tensor, 
 
     Where that takes a copy, (``param``, ``grad``, the copy) is added to ``copies``.
     """
-    if is_sharded(grad) or (same_layout(grad, param) and not grad.is_neg()):
+    plain = not (grad.is_neg() or grad._is_zerotensor())  # which have no such memory
+    if is_sharded(grad) or (same_layout(grad, param) and plain):
         return grad
     copy = torch.empty_like(param, dtype=grad.dtype, memory_format=torch.preserve_format)
     copy.copy_(grad)
@@ -212,7 +213,7 @@ def plain_options(
         if isinstance(value, Tensor):
             value = number_in(name, value.detach())
         if name == "lr" and isinstance(value, Tensor):
-            dtype = value.dtype if value.dtype in (torch.float32, torch.float64) else torch.float64
+            dtype = value.dtype if value.dtype in NATIVE_DTYPES else torch.float64
             plain[name] = value.to(device=device, dtype=dtype, non_blocking=True)
         else:
             plain[name] = float(value)

@@ -159,6 +159,16 @@ def test_a_negated_gradient_has_its_sign(make, backend) -> None:
     assert same_bits(ours, theirs)
 
 
+@pytest.mark.parametrize("backend", [None, "cpu", "reference"], ids=str)
+def test_a_gradient_of_torchs_symbolic_zeros(backend) -> None:
+    p = parameter(torch.ones(4))
+    opt = SGD([p], lr=1.0, weight_decay=0.5, backend=backend)
+    for expected in (0.5, 0.25):
+        p.grad = torch._efficientzerotensor(4)
+        opt.step()
+        assert p.tolist() == [expected] * 4
+
+
 @pytest.mark.parametrize("backend", [None, "reference"], ids=str)
 def test_a_differentiable_group_of_leaves_moves_no_other(backend) -> None:
     first, last = parameter(torch.ones(3)), parameter(torch.ones(3))
