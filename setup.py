@@ -275,6 +275,7 @@ class BuildExt(build_ext):
         return [
             f"-fsanitize={sanitizers}",
             *("-fno-sanitize=vptr", "-fno-sanitize-recover=all"),
+            "-fno-wrapv",  # Python's own flag would make an integer's overflow no fault
             *("-fno-omit-frame-pointer", "-g", "-O1"),
         ]
 

@@ -2,6 +2,7 @@
 #include "cpu_plan.h"
 #include "emulated.h"
 #include "host_step.h"
+#include "packed.h"
 #ifdef WITH_CUDA
 #include "cuda_plan.h"
 #endif
@@ -13,7 +14,7 @@ namespace {
 
 std::vector<double> schedule_factors(const std::string& packed, const std::vector<double>& values,
                                      const std::vector<int64_t>& steps) {
-  const std::vector<Segment> segments = unpack_segments(packed);
+  const std::vector<Segment> segments = unpack_segments(packed, values.size());
   const Schedule schedule{segments.data(), static_cast<int64_t>(segments.size()), values.data(),
                           static_cast<int64_t>(values.size())};
   std::vector<double> factors;

@@ -71,7 +71,7 @@ void CpuPlan::launch_kernel(bool advance) {
     const Rates& own = rates[static_cast<size_t>(entry.group)];
     if (is_marked_now(entry.first_step, own)) *entry.first_step = t;
   }
-  if (advance) *step_.t = t + 1;
+  if (advance) *step_.t = next_count(t);
 }
 
 void CpuPlan::update_all(const std::vector<Rates>& rates) {

@@ -224,7 +224,7 @@ FW_INLINE void update_share(const LaunchArgs& args, int64_t t, int32_t warp, int
 // Phase 3, one thread of the block whose ticket is the last: all others have read t by then.
 FW_INLINE void finish(const LaunchArgs& args, int64_t t, const Rates* rates) {
   for (int32_t g = 0; g < args.n_groups; ++g) args.step.lr[g] = rates[g].lr;
-  if (args.step.advance) *args.step.t = t + 1;
+  if (args.step.advance) *args.step.t = next_count(t);
 }
 
 }  // namespace cuda

@@ -52,7 +52,7 @@ void EmulatedPlan::launch_kernel(bool advance) {
 
   std::vector<int> order;
   for (const int block : order_) {
-    if (block < tables_.n_blocks()) order.push_back(block);
+    if (block >= 0 && block < tables_.n_blocks()) order.push_back(block);
   }
   for (int block = 0; block < tables_.n_blocks(); ++block) {
     if (std::find(order.begin(), order.end(), block) == order.end()) order.push_back(block);

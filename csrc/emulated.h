@@ -2,6 +2,8 @@
 // compare it with the reference. Not a backend.
 #pragma once
 
+#include <algorithm>
+
 #include "cuda_tables.h"
 #include "host_plan.h"
 
@@ -11,7 +13,7 @@ class EmulatedPlan : public HostPlan {
  public:
   template <typename... Args>
   EmulatedPlan(int resident_blocks, Args&&... args)
-      : HostPlan(std::forward<Args>(args)...), resident_blocks_(resident_blocks) {}
+      : HostPlan(std::forward<Args>(args)...), resident_blocks_(std::max(resident_blocks, 1)) {}
 
   // Order in which blocks take their tickets in the next launches; those not named come after, in
   // order. All blocks compute their rates before the first takes its ticket, as blocks may.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "options.h"
+#include "packed.h"
 
 namespace fused_warmup {
 namespace {
@@ -35,12 +36,6 @@ py::object item_or_null(const py::list& list, size_t i) {
 
 }  // namespace
 
-std::vector<Segment> unpack_segments(const std::string& bytes) {
-  std::vector<Segment> segments(bytes.size() / sizeof(Segment));
-  if (!segments.empty()) std::memcpy(segments.data(), bytes.data(), bytes.size());
-  return segments;
-}
-
 HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
                    const py::list& first_steps, const std::vector<int32_t>& group_of,
                    const py::list& schedules, const std::vector<int32_t>& schedule_of,
@@ -51,6 +46,10 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
       t_(t),
       lr_(lr),
       active_(py::list()) {
+  check_indices("group_of", group_of, params.size(), 0, schedule_of.size());
+  check_indices("schedule_of", schedule_of, schedule_of.size(), -1, schedules.size());
+  check_indices("momentum_schedule_of", momentum_schedule_of, schedule_of.size(), -1,
+                schedules.size());
   DLTensor count;
   if (!view_tensor(t.ptr(), &count)) refuse(t);
   device_ = count.device;
@@ -62,8 +61,8 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
   }
   for (const py::handle packed : schedules) {
     const py::tuple pair = packed.cast<py::tuple>();
-    segments_.push_back(unpack_segments(pair[0].cast<py::bytes>()));
     values_.push_back(pair[1].cast<std::vector<double>>());
+    segments_.push_back(unpack_segments(pair[0].cast<py::bytes>(), values_.back().size()));
   }
   for (size_t i = 0; i < segments_.size(); ++i) {
     schedules_.push_back({segments_[i].data(), static_cast<int64_t>(segments_[i].size()),

@@ -16,9 +16,6 @@
 
 namespace fused_warmup {
 
-// Segments as Schedule.pack() gives them.
-std::vector<Segment> unpack_segments(const std::string& bytes);
-
 // What one step is given, beside the tensors of the plan.
 struct StepInputs {
   py::list groups;

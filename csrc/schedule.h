@@ -55,6 +55,21 @@ FW_INLINE int64_t floor_div(int64_t n, int64_t d) {
   return q - (n % d < 0);
 }
 
+FW_INLINE int64_t floor_mod(int64_t n, int64_t d) {
+  const int64_t r = n % d;
+  return r < 0 ? r + d : r;
+}
+
+// t - origin where t >= 0, at most INT64_MAX: an origin before step 0 does not overflow, the clock
+// stops at its end.
+FW_INLINE int64_t steps_since(int64_t origin, int64_t t) {
+  const int64_t latest = t - INT64_MAX;
+  return t - (origin < latest ? latest : origin);
+}
+
+// The count after one more step. At its end it stays, for it must not wrap to before the first.
+FW_INLINE int64_t next_count(int64_t t) { return t < INT64_MAX ? t + 1 : t; }
+
 // x^e as the schedule means it: an exponent of 1 is exact, and a negative base under a fractional
 // exponent counts as 0, so that a curve continued past its zero stays there instead of becoming
 // NaN.
@@ -64,24 +79,27 @@ FW_INLINE double real_pow(double x, double e) {
   return ::pow(x, e);
 }
 
-// cos(pi * m * x). CUDA's cospi needs no range reduction in local memory, its cos does.
-FW_INLINE double cos_half_waves(double m, double x) {
+// cos(pi * n). Whole waves are taken off first, which is exact, so that a large angle is rounded no
+// more than a small one. CUDA's cospi does so too, without the local memory that its cos needs.
+FW_INLINE double cos_half_waves(double n) {
 #ifdef __CUDA_ARCH__
-  return ::cospi(m * x);
+  return ::cospi(n);
 #else
   constexpr double pi = 3.14159265358979323846;
-  return ::cos(pi * m * x);
+  n = ::fabs(n);
+  return ::cos(pi * (n - 2.0 * ::floor(0.5 * n)));
 #endif
 }
 
+// Schedule.pack() lets no segment pass whose integers leave int64 at a step that it rules.
 FW_INLINE double segment_factor(const Segment& s, const double* values, int64_t t) {
-  int64_t n = t - s.origin;
+  int64_t n = steps_since(s.origin, t);
   int64_t cycle = 0;
   if (s.period > 0) {
     cycle = floor_div(n, s.period);
-    n -= cycle * s.period;
+    n = floor_mod(n, s.period);
   }
-  if (s.stair > 1) n = floor_div(n, s.stair) * s.stair;
+  if (s.stair > 1) n -= floor_mod(n, s.stair);
   const double gain =
       s.log_cycle_gain != 0.0 ? ::exp(s.log_cycle_gain * static_cast<double>(cycle)) : 1.0;
 
@@ -100,7 +118,7 @@ FW_INLINE double segment_factor(const Segment& s, const double* values, int64_t 
       f = real_pow(1.0 - real_pow(x, s.k), s.p);
       break;
     case COS:
-      f = real_pow((1.0 + cos_half_waves(s.m, real_pow(x, s.k))) / 2.0, s.p);
+      f = real_pow((1.0 + cos_half_waves(s.m * real_pow(x, s.k))) / 2.0, s.p);
       break;
     case EXP:
       f = ::exp(s.p * x);
@@ -112,9 +130,11 @@ FW_INLINE double segment_factor(const Segment& s, const double* values, int64_t 
   return s.a == s.b ? s.b : s.b + (s.a - s.b) * gain * f;
 }
 
-// The factor at step t. An empty schedule is the factor 1.
+// The factor at step t. An empty schedule is the factor 1. No step comes before step 0, whatever
+// has been written into a count.
 FW_INLINE double schedule_factor(const Schedule& schedule, int64_t t) {
   if (schedule.n_segments == 0) return 1.0;
+  if (t < 0) t = 0;
   int64_t i = 0;
   while (i + 1 < schedule.n_segments && schedule.segments[i + 1].start <= t) ++i;
   return segment_factor(schedule.segments[i], schedule.values, t);

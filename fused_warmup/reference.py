@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .memory import has_memory, is_expanded, is_fake, is_row, is_scalar
 from .schedules import Schedule
+from .schedules.checks import INT64_MAX
 
 FIRST_STEP_NEVER = -1
 FIRST_STEP_BEFORE = -2
@@ -75,6 +76,11 @@ def on_host(number: Tensor | float, if_fake: float) -> Any:
     if not isinstance(number, Tensor):
         return number
     return if_fake if is_fake(number) else number.item()
+
+
+def count_step(counter: Tensor) -> None:
+    """Count one step, without a sync. At its end a count stays, as in ``csrc/schedule.h``."""
+    counter.add_(counter.ne(INT64_MAX))
 
 
 def widened(dtype: torch.dtype) -> torch.dtype:
@@ -182,7 +188,7 @@ class ReferencePlan:
             for i, rate in enumerate(rates):
                 self.lr[i] = rate.detach() if isinstance(rate, Tensor) else rate
             if advance:
-                self.t.add_(1)
+                count_step(self.t)
         return True
 
     def _rate(self, group: int, t: int) -> float | Tensor:

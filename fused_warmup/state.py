@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .memory import has_memory, has_number, is_fake, is_scalar, is_wrapper
-from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER, on_host
+from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER, count_step, on_host
 from .routing import is_dense, same_layout
 from .sharded import any_nonzero, local_of, split_as
 
@@ -133,7 +133,7 @@ class Counters:
     def advance(self) -> None:
         """Count one step on every device, without a sync."""
         for counter in self.by_device.values():
-            counter.add_(1)
+            count_step(counter)
 
     def set(self, value: int) -> None:
         """Set every device's counter, in place unless it is no counter any more."""

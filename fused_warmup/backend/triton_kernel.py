@@ -10,7 +10,7 @@ contraction off.
 import triton
 import triton.language as tl
 
-from .triton_schedule import load_double, schedule_factor
+from .triton_schedule import load_double, next_count, schedule_factor
 
 # A tensor's row: addresses (0 for a missing one), elements, how many units of 16 of them allow wide
 # accesses, the index into DTYPES below.
@@ -286,4 +286,4 @@ def sgd_step(
         tl.debug_barrier()  # all of this program has read t before its ticket says so
         if tl.atomic_add(tickets, 1) == tl.num_programs(0) - 1:
             tl.store(tickets, 0)
-            tl.store(t_ptr, t + 1)
+            tl.store(t_ptr, next_count(t))

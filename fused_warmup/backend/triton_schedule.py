@@ -13,6 +13,7 @@ SHIFT, LENGTH, A, B, P, K, M, LOG_CYCLE_GAIN = map(tl.constexpr, range(8, 16))
 POLY, COS, EXP, POW, TABLE = map(tl.constexpr, range(5))
 HOLD = tl.constexpr(0)
 PI = tl.constexpr(3.14159265358979323846)
+INT64_MAX = tl.constexpr(2**63 - 1)
 
 
 @triton.jit
@@ -25,6 +26,19 @@ def load_double(word):
 def floor_div(n, d):
     """Divide and round down; Triton's own ``//`` truncates, as C's does."""
     return n // d - (n % d < 0).to(tl.int64)
+
+
+@triton.jit
+def next_count(t):
+    """Return the count after one more step; at its end it stays."""
+    return t + (t < INT64_MAX).to(tl.int64)
+
+
+@triton.jit
+def cos_half_waves(n):
+    """Return ``cos(pi n)``, whole waves taken off first: that is exact."""
+    n = tl.abs(n)
+    return tl.cos((n - 2.0 * tl.floor(n * 0.5)) * PI)
 
 
 @triton.jit
@@ -47,6 +61,7 @@ def real_pow(x, e):
 def segment_factor(segment, schedules, t):
     """Return a segment's value at step ``t``; its table is among ``schedules``."""
     kind = tl.load(segment + KIND)
+    # Counts are taken up to 2**62 and origins down to -2**61, so that this does not overflow.
     n = t - tl.load(segment + ORIGIN)
     period = tl.load(segment + PERIOD)
     stair = tl.load(segment + STAIR)
@@ -82,7 +97,7 @@ def segment_factor(segment, schedules, t):
                 base = 1.0 - y
                 exponent = p
                 if kind == COS:
-                    base = (1.0 + tl.cos(load_double(segment + M) * PI * y)) / 2.0
+                    base = (1.0 + cos_half_waves(load_double(segment + M) * y)) / 2.0
             f = real_pow(base, exponent)
         a = load_double(segment + A)
         factor = b

@@ -17,7 +17,7 @@ def segments():
     return {
         "linear": Segment(length=7, a=0.1, b=1.0),
         "poly": Segment(length=40, p=0.9, k=1.5),
-        "poly beyond": Segment(past_end=PastEnd.CONTINUE, length=40, p=3.0),
+        "poly beyond": Segment(past_end=PastEnd.CONTINUE, length=40, p=3.0, a=0.0, b=1.0),
         "poly beyond, fractional": Segment(past_end=PastEnd.CONTINUE, length=40, p=0.5),
         "cos": Segment(Kind.COS, length=1000, b=0.01),
         "cos of half waves": Segment(Kind.COS, length=50, m=5.0, p=2.0, k=0.5),
