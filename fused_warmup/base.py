@@ -67,7 +67,7 @@ class CountedOptimizer(Optimizer):
             ValueError: An option out of range.
         """
         group = {**self.defaults, **param_group}
-        options.settle([group], like=self.defaults)
+        options.settle([group])
         options.check_nesterov(group)
         if self._built:
             warn_if_left_out(param_group, self.defaults, self.param_groups)

@@ -52,7 +52,8 @@ class SGD(CountedOptimizer):
         differentiable: Let autograd run through the step (by the reference backend).
         fused: Accepted for torch.optim.SGD's sake; every step is fused.
         schedule: The factor on ``lr`` at each step; None: always 1. Groups hold it as plain data
-            (`Schedule.to_dict`), so checkpoints load under ``weights_only=True``.
+            (`Schedule.to_dict`), so checkpoints load under ``weights_only=True``. It is a copy that
+            cannot be edited in place: assign another as ``group["schedule"]``.
         momentum_schedule: The factor on ``momentum`` at each step, in the same way; a step at which
             it is 0 leaves the momentum buffers alone. OneCycleLR's cycle of the momentum is
             `schedules.one_cycle_momentum`.

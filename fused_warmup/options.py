@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,6 +10,8 @@ from torch import Tensor
 
 from .memory import has_number
 from .schedules import Schedule
+from .schedules.checks import shown
+from .schedules.plain import PlainSchedule
 
 DEFAULTS: dict[str, Any] = {
     "nesterov": False,
@@ -75,25 +76,20 @@ def check_nesterov(group: Mapping[str, Any]) -> None:
         )
 
 
-def settle(
-    groups: Iterable[dict[str, Any]], like: Mapping[str, Any] = MappingProxyType({})
-) -> None:
+def settle(groups: Iterable[dict[str, Any]]) -> None:
     """Bring every group's schedules into the form that groups hold, and check all options.
 
     A schedule that several groups share is read once.
 
     Args:
         groups: The groups.
-        like: A group that is settled already; its schedules are not read again.
 
     Raises:
         TypeError: An option of the wrong type.
         ValueError: One out of range. Groups that come before it are settled then.
     """
     # By object or by text; the object is held so that its id stays its own.
-    settled: dict[int | str, tuple[Any, dict[str, Any] | None]] = {
-        id(like[name]): (like[name], like[name]) for name in SCHEDULES if name in like
-    }
+    settled: dict[int | str, tuple[Any, PlainSchedule | None]] = {}
     for group in groups:
         for name in SCHEDULES:
             value = group[name]
@@ -178,33 +174,32 @@ def _hint(text: Any) -> str:
 
 def plain_schedule(
     schedule: Schedule | Mapping[str, Any] | str | None, name: str = "schedule"
-) -> dict[str, Any] | None:
+) -> PlainSchedule | None:
     """Return a schedule as the plain data that groups hold; a string is one from a checkpoint.
 
+    What groups hold already stays the same object: what was built from it need not be built again.
     ``name`` is what errors call it.
 
     Raises:
         TypeError: It is no schedule.
         ValueError: Plain data that make no schedule.
     """
-    if schedule is None:
-        return None
+    if schedule is None or isinstance(schedule, PlainSchedule):
+        return schedule
     if isinstance(schedule, str):
         try:
             schedule = json.loads(schedule)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
-                f"{name}={schedule!r} is no schedule's text ({error}): load what state_dict() "
+                f"{name}={shown(schedule)} is no schedule's text ({error}): load what state_dict() "
                 "gave, or pass a Schedule"
             ) from None
     if not isinstance(schedule, (Schedule, Mapping)):
         raise TypeError(
-            f"{name}={schedule!r} is a {type(schedule).__name__}, it must be a Schedule or None: "
-            "build one with fused_warmup.schedules, or sample a function with from_callable"
+            f"{name}={shown(schedule)} is a {type(schedule).__name__}, it must be a Schedule or "
+            "None: build one with fused_warmup.schedules, or sample a function with from_callable"
         )
-    checked = Schedule.from_dict(schedule)
-    # A dict stays the same object: what was built from it need not be built again.
-    return schedule if type(schedule) is dict else checked.to_dict()
+    return PlainSchedule(schedule)
 
 
 def with_texts(groups: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -119,7 +119,7 @@ SAMPLED: dict[str, Make] = {
     "CyclicLR of one's own": lambda o: CyclicLR(o, 0.01, 0.2, 3, scale_fn=lambda x: 1 / x),
     "Chained for ever": lambda o: ChainedScheduler([StepLR(o, 3, 0.5), ExponentialLR(o, 0.9)]),
     "Chained cosines": lambda o: ChainedScheduler(
-        [CosineAnnealingLR(o, 9), CosineAnnealingLR(o, 5, 0.01)]
+        [CosineAnnealingLR(o, 9), CosineAnnealingLR(o, 5)]
     ),
 }
 
@@ -145,6 +145,8 @@ def rates_of(opt: Optimizer, scheduler: LRScheduler, steps: int, group: int = 0)
 
 
 def check(schedule: Schedule, base: float, expected: list[float]) -> None:
+    """Compare with torch's rates; where OneCycleLR ends below 0, one step too late, ours is 0."""
+    expected = [max(rate, 0.0) for rate in expected]
     largest = base  # what torch's recursions have rounded: chained cosines rise far above the base
     for t, rate in enumerate(expected):
         largest = max(largest, abs(rate))
@@ -257,9 +259,22 @@ def test_any_nest_of_them_is_torchs(make: Make) -> None:
             from_torch(make(opt), steps=60)
         return
     assume(all(map(math.isfinite, expected)))
+    if min(expected) < -1e-15:
+        with pytest.raises(ValueError, match="factors must be at least 0"):
+            from_torch(scheduler, steps=60)
+        return
     check(from_torch(scheduler, steps=60), 0.1, expected)
     with contextlib.suppress(ValueError):  # two that never end have no closed form
         check(from_torch(scheduler), 0.1, expected)
+
+
+def test_rates_below_zero_are_refused() -> None:
+    """Torch climbs there: a cosine that was brought below its own lowest rate goes on downwards."""
+    opt = optimizer(0.1)
+    scheduler = ChainedScheduler([CosineAnnealingLR(opt, 9), CosineAnnealingLR(opt, 5, 0.01)])
+    with pytest.raises(ValueError, match="factors must be at least 0"):
+        from_torch(scheduler, steps=STEPS)
+    assert rates_of(opt, scheduler, 10)[7] < -1e-3
 
 
 def test_groups_that_scale_share_a_schedule() -> None:

@@ -1,6 +1,7 @@
 """The contract of SGD beyond torch's: t, the rates, and groups."""
 
 import copy
+import io
 from typing import Any
 
 import pytest
@@ -133,7 +134,11 @@ def test_schedules_are_taken_in_any_form_and_kept_as_plain_data() -> None:
     for given_ in (schedule, schedule.to_dict()):
         opt = SGD(models((3,)), lr=1.0, schedule=given_)
         kept = opt.param_groups[0]["schedule"]
-        assert type(kept) is dict
+        assert kept == schedule.to_dict()
+        stored = io.BytesIO()
+        torch.save(kept, stored)
+        stored.seek(0)
+        assert torch.load(stored, weights_only=True) == schedule.to_dict()
         assert Schedule.from_dict(kept) == schedule
     assert SGD(models((3,))).param_groups[0]["schedule"] is None
 

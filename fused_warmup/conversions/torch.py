@@ -139,6 +139,8 @@ def trace(box: Sandbox, steps: int | None, start: int = 0) -> list[Segment]:
 
     def flush() -> None:
         first = t - len(samples)
+        rounding = 1e-15 * box.unit  # torch's recursions may pass a zero by as much
+        samples[:] = [0.0 if -rounding < rate < 0.0 else rate for rate in samples]
         if len(samples) == 1:
             put(Segment.constant(samples.pop(), first))
         elif samples:
@@ -169,6 +171,10 @@ def trace(box: Sandbox, steps: int | None, start: int = 0) -> list[Segment]:
             left = 0
         else:
             placed = replace(segment, start=t, origin=t + segment.origin)
+            if placed.values and not placed.period:
+                # OneCycleLR one step past its last, which on a line may be below 0: torch then
+                # refuses to go on.
+                placed = replace(placed, values=tuple(max(v, 0.0) for v in placed.values))
             put(placed)
             if left is None:
                 return pieces

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..schedules import Schedule, constant, linear_warmup, multi_step
-from ..schedules.checks import finite, steps_of, whole
+from ..schedules.checks import finite, listed, shown, steps_of, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +164,11 @@ def large_minibatch(
     gamma = finite("gamma", gamma, 0.0)
     k = batch_size / reference_batch
     total = steps_of(None, epochs, per_epoch)
+    milestones = tuple(listed("milestones", milestones))
     drops = sorted(steps_of(None, drop, per_epoch, in_epochs="milestones") for drop in milestones)
     if drops and drops[-1] >= total:
         raise ValueError(
-            f"milestones must lie before the end at epochs={epochs}, got {tuple(milestones)}: "
+            f"milestones must lie before the end at epochs={epochs}, got {shown(milestones)}: "
             "leave out the late ones or train longer"
         )
     warmup = steps_of(None, warmup_epochs, per_epoch, in_epochs="warmup_epochs", minimum=0)
@@ -176,7 +177,7 @@ def large_minibatch(
     if warmup and warmup >= min([*drops, total]):
         raise ValueError(
             f"the warm-up must end before the first drop and the end of training, got "
-            f"warmup_epochs={warmup_epochs}, milestones={tuple(milestones)}, epochs={epochs}: "
+            f"warmup_epochs={warmup_epochs}, milestones={shown(milestones)}, epochs={epochs}: "
             "shorten the warm-up"
         )
     schedule = multi_step(drops, gamma).lasting(total) if drops else constant(1.0, total)

@@ -4,7 +4,7 @@ import math
 from fractions import Fraction
 from typing import Literal
 
-from .checks import INT64_MAX, finite, steps_of, whole
+from .checks import INT64_MAX, MAX_VALUES, at_most, finite, shown, steps_of, whole
 from .schedule import Schedule
 from .segment import Kind, Segment
 
@@ -123,7 +123,7 @@ def cyclic(
 
     Raises:
         TypeError: Both lengths or none; a value of the wrong type.
-        ValueError: A value out of its range; an unknown mode.
+        ValueError: A value out of its range; an unknown mode; a cycle of more than 4,194,304 steps.
 
     Source:
         Smith 2017, "Cyclical Learning Rates for Training Neural Networks" (arXiv:1506.01186);
@@ -160,15 +160,17 @@ def triangles(valley: float, peak: float, up: int, down: int, mode: str, gamma: 
     """Return `cyclic`'s curve between any two heights; the valley's stays, the peak's decays."""
     if mode not in ("triangular", "triangular2", "exp_range"):
         raise ValueError(
-            f"mode must be 'triangular', 'triangular2' or 'exp_range', got {mode!r}: use one of "
-            "these"
+            f"mode must be 'triangular', 'triangular2' or 'exp_range', got {shown(mode)}: use "
+            "one of these"
         )
     gamma = finite("gamma", gamma, 0.0, 1.0, exclusive=True)
     if gamma != 1.0 and mode != "exp_range":
         raise ValueError(
-            f"gamma={gamma} has no meaning in mode {mode!r}: use mode='exp_range' or leave it out"
+            f"gamma={gamma} has no meaning in mode {shown(mode)}: use mode='exp_range' or leave "
+            "it out"
         )
     period = up + down
+    at_most("values", period, MAX_VALUES)
     heights = [n / up if n <= up else (period - n) / down for n in range(period)]
     gain = math.log(0.5) if mode == "triangular2" else period * math.log(gamma)
     return Schedule(

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from .checks import whole
-from .schedule import Schedule
+from .checks import INT64_MAX, listed, shown, whole
+from .schedule import Schedule, later
+from .segment import Segment
 
 
 def join_schedules(schedules: Iterable[Schedule], boundaries: Sequence[int]) -> Schedule:
@@ -33,26 +34,24 @@ def join_schedules(schedules: Iterable[Schedule], boundaries: Sequence[int]) -> 
         >>> join_schedules([linear_warmup(2), constant(), step(2, 0.5)], [2, 4])(range(9))
         [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.25]
     """
-    parts = list(schedules)
+    parts = listed("schedules", schedules)
     for part in parts:
         if not isinstance(part, Schedule):
             raise TypeError(
                 f"got a {type(part).__name__} among the schedules: build Schedules only"
             )
-    bounds = [whole("boundaries", boundary, 0) for boundary in boundaries]
+    bounds = [whole("boundaries", boundary, 0) for boundary in listed("boundaries", boundaries)]
     if len(bounds) != len(parts) - 1:
         raise ValueError(
             f"{len(parts)} schedules got {len(bounds)} boundaries, one fewer than schedules is "
             "needed: give the step at which each but the first begins"
         )
     if any(after < before for before, after in pairwise(bounds)):
-        raise ValueError(f"boundaries must not decrease, got {bounds}: sort them")
-    ends: list[int | None] = [*bounds, None]
-    joined: Schedule | None = None
-    for part, begin, end in zip(parts, [0, *bounds], ends, strict=True):
-        if end is not None and end == begin:
-            continue
-        piece = part if end is None else part.lasting(end - begin)
-        joined = piece if joined is None else joined.then(piece)
-    assert joined is not None  # the last part has no end
-    return joined
+        raise ValueError(f"boundaries must not decrease, got {shown(bounds)}: sort them")
+    segments: list[Segment] = []
+    begin = 0
+    for part, end in zip(parts, [*bounds, INT64_MAX], strict=True):
+        segments += later(part.segments, begin, end - begin)
+        begin = end
+    last, begin = parts[-1].steps, bounds[-1] if bounds else 0
+    return Schedule(tuple(segments), None if last is None else begin + last)

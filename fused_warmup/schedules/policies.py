@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from .checks import finite, steps_of
+from .checks import finite, shown, steps_of
 from .schedule import Schedule
 from .segment import Kind, Segment
 
@@ -68,8 +68,8 @@ def cycle_through(
     kinds = {"cos": Kind.COS, "linear": Kind.POLY}
     if anneal_strategy not in kinds:
         raise ValueError(
-            f"anneal_strategy must be one of {list(kinds)}, got {anneal_strategy!r}: use one of "
-            "these"
+            f"anneal_strategy must be one of {list(kinds)}, got {shown(anneal_strategy)}: use "
+            "one of these"
         )
     ends = [rise, *[2.0 * pct_start * length - 2.0] * three_phase, length - 1.0]
     return Schedule(curve_through(heights, ends, kinds[anneal_strategy]), length)
@@ -158,7 +158,7 @@ def warmup_stable_decay(
     falls = {"cosine": Segment(Kind.COS), "linear": Segment(), "1-sqrt": Segment(k=0.5)}
     for name, shape, shapes in (("warmup", warmup, rises), ("decay", decay, falls)):
         if shape not in shapes:
-            raise ValueError(f"{name} must be one of {list(shapes)}, got {shape!r}: use one")
+            raise ValueError(f"{name} must be one of {list(shapes)}, got {shown(shape)}: use one")
     start, end = finite("start", start, 0.0), finite("end", end, 0.0)
 
     def part(name: str, in_steps: int | None, in_epochs: float | None, minimum: int) -> int:

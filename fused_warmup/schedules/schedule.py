@@ -2,14 +2,16 @@
 
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, SupportsIndex, overload
 
 from .attributes import HasAttributes
-from .checks import INT64_MAX, finite, whole
+from .checks import FAR, INT64_MAX, MAX_SEGMENTS, MAX_VALUES, at_most, finite, listed, shown, whole
+from .plain import PlainSchedule
 from .segment import Kind, PastEnd, Segment
+from .signs import check_factors
 from .stretch import stretched_segment
 
 Clock = Literal["own", "global"]
@@ -29,7 +31,8 @@ class Schedule(HasAttributes):
 
     Raises:
         TypeError: ``segments`` holds something other than segments, or ``steps`` is no integer.
-        ValueError: No segments, a gap before the first, starts out of order, or ``steps`` < 1.
+        ValueError: No segments, a gap before the first, starts out of order, a factor below 0,
+            ``steps`` < 1, more than 16,384 segments or 4,194,304 values in their tables.
 
     Example:
         >>> warmup = Schedule((Segment(length=4, a=0.2, b=1),), steps=4)
@@ -45,13 +48,13 @@ class Schedule(HasAttributes):
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "segments", tuple(self.segments))
+        object.__setattr__(self, "segments", tuple(listed("segments", self.segments)))
         if not self.segments:
             raise ValueError("a schedule got no segments, it needs at least one: add a Segment")
         for segment in self.segments:
             if not isinstance(segment, Segment):
                 raise TypeError(
-                    f"segments must hold Segment objects, got {segment!r} of type "
+                    f"segments must hold Segment objects, got {shown(segment)} of type "
                     f"{type(segment).__name__}: use Schedule.from_dict for plain data"
                 )
         starts = [segment.start for segment in self.segments]
@@ -66,6 +69,10 @@ class Schedule(HasAttributes):
                     f"starts of segments must increase, got {after} after {before}: sort the "
                     "segments by start and drop the empty ones"
                 )
+        at_most("values", sum(len(segment.values) for segment in self.segments), MAX_VALUES)
+        lasts = [start - 1 for start in starts[1:]] + [INT64_MAX]
+        for segment, last in zip(self.segments, lasts, strict=True):
+            check_factors(segment, last)
         if self.steps is not None:
             object.__setattr__(self, "steps", whole("steps", self.steps, 1))
 
@@ -132,7 +139,9 @@ class Schedule(HasAttributes):
         if not isinstance(other, Schedule):
             raise TypeError(f"then() takes a Schedule, got {type(other).__name__}: build one")
         if clock not in ("own", "global"):
-            raise ValueError(f"clock must be 'own' or 'global', got {clock!r}: use one of these")
+            raise ValueError(
+                f"clock must be 'own' or 'global', got {shown(clock)}: use one of these"
+            )
         end = self.steps
         if end is None:
             raise ValueError(
@@ -149,11 +158,7 @@ class Schedule(HasAttributes):
             ruling = bisect_right(other.segments, end, key=lambda segment: segment.start) - 1
             first = replace(other.segments[ruling], start=end)
             return Schedule((*head, first, *other.segments[ruling + 1 :]), other.steps)
-        tail = (
-            replace(segment, start=segment.start + end, origin=segment.origin + end)
-            for segment in other.segments
-            if segment.start + end <= INT64_MAX
-        )
+        tail = later(other.segments, end)
         return Schedule((*head, *tail), None if other.steps is None else end + other.steps)
 
     def lasting(self, steps: int) -> "Schedule":
@@ -187,7 +192,8 @@ class Schedule(HasAttributes):
         once an epoch, say.
 
         Raises:
-            ValueError: ``steps`` is below 1.
+            ValueError: ``steps`` is below 1, or so high that a clock leaves int64; a table that
+                repeats would have more than 4,194,304 values.
 
         Example:
             >>> Schedule((Segment(length=4),), steps=4).stretched(3)(range(7))
@@ -198,8 +204,9 @@ class Schedule(HasAttributes):
             return self
         segments: list[Segment] = []
         for segment in self.segments:
-            segments += stretched_segment(segment, steps)
-        segments = [segment for segment in segments if segment.start <= INT64_MAX // 2]
+            if segment.start * steps <= FAR:
+                segments += stretched_segment(segment, steps)
+        segments = [segment for segment in segments if segment.start <= FAR]
         return Schedule(tuple(segments), None if self.steps is None else self.steps * steps)
 
     def to_dict(self) -> dict[str, Any]:
@@ -217,28 +224,33 @@ class Schedule(HasAttributes):
 
         Raises:
             TypeError: ``plain`` is neither a mapping nor a Schedule, or its segments are no list of
-                mappings.
-            ValueError: Missing or unknown keys.
+                mappings; a field of the wrong type.
+            ValueError: Missing or unknown keys; a field out of its range; a factor below 0.
         """
         if isinstance(plain, Schedule):
             return plain
+        if isinstance(plain, PlainSchedule):
+            return plain.schedule
         if not isinstance(plain, Mapping):
             raise TypeError(
-                f"a schedule must be a Schedule or the dict of Schedule.to_dict(), got {plain!r} "
-                f"of type {type(plain).__name__}: see fused_warmup.schedules for builders"
+                f"a schedule must be a Schedule or the dict of Schedule.to_dict(), got "
+                f"{shown(plain)} of type {type(plain).__name__}: see fused_warmup.schedules "
+                "for builders"
             )
         if set(plain) != {"segments", "steps"}:
             raise ValueError(
                 f"a schedule's dict must have the keys 'segments' and 'steps', got "
-                f"{sorted(map(str, plain))}: pass what Schedule.to_dict() returned"
+                f"{shown(list(plain))}: pass what Schedule.to_dict() returned"
             )
         segments = plain["segments"]
+        if isinstance(segments, (list, tuple)):
+            at_most("segments", len(segments), MAX_SEGMENTS)
         if not isinstance(segments, (list, tuple)) or not all(
             isinstance(segment, Mapping) for segment in segments
         ):
             raise TypeError(
-                f"the segments of a schedule's dict must be a list of dicts, got {segments!r}: "
-                "pass what Schedule.to_dict() returned"
+                f"the segments of a schedule's dict must be a list of dicts, got "
+                f"{shown(segments)}: pass what Schedule.to_dict() returned"
             )
         return cls(tuple(map(Segment.from_dict, segments)), plain["steps"])
 
@@ -262,6 +274,13 @@ class Schedule(HasAttributes):
         if len(shown) > 6:
             shown[4:-1] = [f"... {len(shown) - 5} more ..."]
         return f"Schedule({'; '.join(shown)}; steps={self.steps})"
+
+
+def later(segments: Iterable[Segment], steps: int, length: int = INT64_MAX) -> Iterator[Segment]:
+    """Yield segments that rule ``steps`` later, those of the first ``length`` steps."""
+    for segment in segments:
+        if segment.start < length and segment.start + steps <= INT64_MAX:
+            yield replace(segment, start=segment.start + steps, origin=segment.origin + steps)
 
 
 def _scaled(segment: Segment, factor: float) -> Segment:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Any
 
-from .checks import finite, whole
+from .checks import FAR, INT64_MAX, finite, numbers, shown, whole
 
 LAYOUT = struct.Struct("<8q8d")
 """How one segment is packed; the field order of ``struct Segment`` in ``csrc/schedule.h``."""
@@ -45,16 +45,16 @@ class PastEnd(IntEnum):
 class Segment:
     """A formula that rules the steps ``t`` from ``start`` to the start of the next segment.
 
-    Its clock is ``n = t - origin`` in int64, wrapped to ``[0, period)`` if ``period > 0``, then
-    floored to a multiple of ``stair``; ``x = (n + shift) / length``. Every ``period`` multiplies
-    ``a - b`` by ``exp(log_cycle_gain)``.
+    Its clock is ``n = t - origin`` in int64 (where that overflows, its largest number), wrapped to
+    ``[0, period)`` if ``period > 0``, then floored to a multiple of ``stair``;
+    ``x = (n + shift) / length``. Every ``period`` multiplies ``a - b`` by ``exp(log_cycle_gain)``.
 
     Args:
         kind: The formula, see `Kind`.
         past_end: Whether ``x`` is clamped to ``[0, 1]`` (HOLD) or not (CONTINUE).
         start: First step it rules.
-        origin: Step at which its clock is zero.
-        stair: The clock moves in jumps of this many steps.
+        origin: Step at which its clock is zero: from -2**61 to 2**62 steps after ``start``.
+        stair: The clock moves in jumps of this many steps, at most 2**62.
         period: Steps after which the clock returns to zero; 0 for never.
         shift: Added to the clock, in steps, may be fractional.
         length: Steps from ``x = 0`` to ``x = 1``.
@@ -101,14 +101,18 @@ class Segment:
         for name, choice in (("kind", Kind), ("past_end", PastEnd)):
             if not isinstance(value := getattr(self, name), choice):
                 raise TypeError(
-                    f"{name} must be a {choice.__name__}, got {value!r}: use one of {list(choice)}"
+                    f"{name} must be a {choice.__name__}, got {shown(value)}: use one of "
+                    f"{list(choice)}"
                 )
-        for name, minimum in (("start", 0), ("origin", -(2**63)), ("stair", 1), ("period", 0)):
-            put(name, whole(name, getattr(self, name), minimum))
+        # Within these bounds no step up to 2**62 makes an integer that int64 does not hold.
+        put("start", whole("start", self.start, 0))
+        put("origin", whole("origin", self.origin, -FAR // 2, min(self.start + FAR, INT64_MAX)))
+        put("stair", whole("stair", self.stair, 1, FAR))
+        put("period", whole("period", self.period, 0))
         for name in ("shift", "a", "b", "p", "k", "m", "log_cycle_gain"):
             put(name, finite(name, getattr(self, name)))
         put("length", finite("length", self.length, 0.0, exclusive=True))
-        put("values", tuple(finite(f"values[{i}]", v) for i, v in enumerate(self.values)))
+        put("values", numbers("values", self.values))
         self._check_consistency()
 
     def _check_consistency(self) -> None:
@@ -125,6 +129,16 @@ class Segment:
                 f"log_cycle_gain={self.log_cycle_gain} needs cycles, got period=0: "
                 "set period to the steps of a cycle"
             )
+        if self.kind is Kind.COS and self.past_end is PastEnd.CONTINUE:
+            first = 0 if self.period else min(self.start - self.origin, 0)
+            last = self.period or INT64_MAX
+            far = max(abs((n + self.shift) / self.length) for n in (float(first), float(last)))
+            if not math.isfinite(self.m * real_pow(far, self.k)):
+                raise ValueError(
+                    f"a cosine's angle must stay finite at any step, got m={self.m}, k={self.k}, "
+                    f"shift={self.shift}, length={self.length}: make it slower or set past_end to "
+                    "HOLD"
+                )
         if self.kind is Kind.POW and self.past_end is PastEnd.CONTINUE:
             first = 0 if self.period else (self.start - self.origin) // self.stair * self.stair
             if not 1.0 + (first + self.shift) / self.length > 0.0:
@@ -141,7 +155,7 @@ class Segment:
 
     def value_at(self, t: int) -> float:
         """Return the value at step ``t``, in float64 from the int64 ``t``."""
-        n, cycle = t - self.origin, 0
+        n, cycle = min(t - self.origin, INT64_MAX), 0
         if self.period > 0:
             cycle, n = divmod(n, self.period)
         if self.stair > 1:
@@ -162,11 +176,13 @@ class Segment:
         if self.kind is Kind.EXP:
             return _exp(self.p * x)
         if self.kind is Kind.POW:
-            return _pow(1.0 + x, -self.p)
-        y = _pow(x, self.k)
+            return real_pow(1.0 + x, -self.p)
+        y = real_pow(x, self.k)
         if self.kind is Kind.POLY:
-            return _pow(1.0 - y, self.p)
-        return _pow((1.0 + math.cos(math.pi * self.m * y)) / 2.0, self.p)
+            return real_pow(1.0 - y, self.p)
+        # Whole waves are taken off first, which is exact: a large angle is rounded no more than a
+        # small one.
+        return real_pow((1.0 + math.cos(math.pi * (abs(self.m * y) % 2.0))) / 2.0, self.p)
 
     def pack(self, table_offset: int = 0) -> bytes:
         """Return the 128 bytes of the segment; a TABLE's values lie at ``table_offset``."""
@@ -198,17 +214,16 @@ class Segment:
         """Return the segment that `to_dict` wrote.
 
         Raises:
-            ValueError: An unknown field, kind or past_end.
+            TypeError: A field of the wrong type.
+            ValueError: An unknown field, kind or past_end; a field out of its range.
         """
         known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(plain) - set(known)):
-            raise ValueError(f"unknown segment fields {unknown}: use only {known}")
+        if unknown := [name for name in plain if name not in known]:
+            raise ValueError(f"unknown segment fields {shown(unknown)}: use only {known}")
         arguments = dict(plain)
         for name, choice in (("kind", Kind), ("past_end", PastEnd)):
             if name in arguments:
                 arguments[name] = _member(choice, name, arguments[name])
-        if "values" in arguments:
-            arguments["values"] = tuple(arguments["values"])
         return cls(**arguments)
 
     def __repr__(self) -> str:
@@ -223,9 +238,9 @@ class Segment:
 
 def _member(choice: type[IntEnum], name: str, value: object) -> IntEnum:
     names = [member.name.lower() for member in choice]
-    if value not in names:
-        raise ValueError(f"{name} must be one of {names}, got {value!r}: use one of these")
-    return choice[str(value).upper()]
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"{name} must be one of {names}, got {shown(value)}: use one of these")
+    return choice[value.upper()]
 
 
 def _exp(x: float) -> float:
@@ -235,7 +250,7 @@ def _exp(x: float) -> float:
         return math.inf
 
 
-def _pow(base: float, exponent: float) -> float:
+def real_pow(base: float, exponent: float) -> float:
     """``base ** exponent`` where an exponent of 1 is exact and a complex result is 0."""
     if exponent == 1.0:
         return base

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from .checks import finite, steps_of
+from .checks import finite, listed, shown, steps_of
 from .schedule import Schedule
 from .segment import Kind, PastEnd, Segment
 
@@ -66,7 +66,8 @@ def multi_step(
 
     Raises:
         TypeError: Both kinds of milestones or none; a value of the wrong type.
-        ValueError: No milestones; a negative one; a ``gamma`` that is negative, infinite or NaN.
+        ValueError: No milestones, or more than 16,384; a negative one; a ``gamma`` that is
+            negative, infinite or NaN.
 
     Source:
         torch's MultiStepLR.
@@ -79,13 +80,15 @@ def multi_step(
     """
     gamma = finite("gamma", gamma, 0.0)
     if milestones is not None and epochs is None:
-        given: list[tuple[int | None, float | None]] = [(drop, None) for drop in milestones]
+        given: list[tuple[int | None, float | None]] = [
+            (drop, None) for drop in listed("milestones", milestones)
+        ]
     elif milestones is None and epochs is not None:
-        given = [(None, drop) for drop in epochs]
+        given = [(None, drop) for drop in listed("epochs", epochs)]
     else:
         raise TypeError(
-            f"got milestones={milestones!r} and epochs={epochs!r}: give the milestones either in "
-            "steps or in epochs"
+            f"got milestones={shown(milestones)} and epochs={shown(epochs)}: give the "
+            "milestones either in steps or in epochs"
         )
     if not given:
         raise ValueError("got no milestones, at least one is needed: use constant() for none")

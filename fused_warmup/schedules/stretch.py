@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from .checks import INT64_MAX
+from .checks import FAR, MAX_SEGMENTS, MAX_VALUES, at_most
 from .segment import Kind, Segment
 
 
@@ -11,10 +11,17 @@ def stretched_segment(segment: Segment, steps: int) -> list[Segment]:
 
     A table becomes one constant segment a value; one that repeats, or that runs backwards from a
     later origin, keeps its form with each value ``steps`` times.
+
+    Raises:
+        ValueError: A clock would leave int64, or a table hold too many values.
     """
     start = segment.start * steps
-    if start > INT64_MAX:
-        return []
+    clock = max(abs(segment.origin), segment.stair, segment.period) * steps
+    if clock > FAR:
+        raise ValueError(
+            f"a clock must stay within 2**62 steps, stretched by {steps} it would count {clock} in "
+            f"{segment}: stretch by fewer"
+        )
     moved = replace(segment, start=start, origin=segment.origin * steps)
     if segment.kind is not Kind.TABLE:
         return [
@@ -26,7 +33,9 @@ def stretched_segment(segment: Segment, steps: int) -> list[Segment]:
                 length=segment.length * steps,
             )
         ]
-    if segment.period or segment.start != segment.origin:
+    n = len(segment.values)
+    if segment.period or segment.start != segment.origin or n > MAX_SEGMENTS:
+        at_most("values", n * steps, MAX_VALUES)
         values = tuple(value for value in segment.values for _ in range(steps))
         period = segment.period * steps
         return [replace(moved, stair=segment.stair * steps, period=period, values=values)]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from .checks import finite, steps_of
+from .checks import MAX_VALUES, at_most, finite, numbers, shown, steps_of
 from .schedule import Schedule
 from .segment import Kind, Segment
 
@@ -25,7 +25,8 @@ def table(values: Iterable[float], past_end: Beyond = "hold") -> Schedule:
 
     Raises:
         TypeError: A value that is no real number.
-        ValueError: No values; one that is negative, infinite or NaN; an unknown ``past_end``.
+        ValueError: No values, or more than 4,194,304; one that is negative, infinite or NaN; an
+            unknown ``past_end``.
 
     Example:
         >>> table([1.0, 0.5, 0.25])(range(5))
@@ -34,10 +35,10 @@ def table(values: Iterable[float], past_end: Beyond = "hold") -> Schedule:
         [1.0, 0.5, 0.25, 1.0, 0.5]
     """
     if past_end not in ("hold", "repeat"):
-        raise ValueError(f"past_end must be 'hold' or 'repeat', got {past_end!r}: use one of these")
-    # Arrays and tensors hand out Python floats this way, in one go.
-    listed = values.tolist() if hasattr(values, "tolist") else values
-    row = tuple(finite(f"values[{t}]", value, 0.0) for t, value in enumerate(listed))
+        raise ValueError(
+            f"past_end must be 'hold' or 'repeat', got {shown(past_end)}: use one of these"
+        )
+    row = numbers("values", values, 0.0)
     if not row:
         raise ValueError("got an empty table, it needs at least one value: use constant() for none")
     repeat = past_end == "repeat"
@@ -71,7 +72,7 @@ def from_callable(
     Raises:
         TypeError: ``fn`` is not callable or returns no real number; both lengths or none.
         ValueError: A sample that is negative, infinite or NaN (the error names its step); a
-            length below one step; an unknown ``past_end``.
+            length below one step or above 4,194,304; an unknown ``past_end``.
 
     Source:
         torch's LambdaLR.
@@ -81,6 +82,7 @@ def from_callable(
         [1.0, 0.5, 0.3333333333333333, 0.3333333333333333]
     """
     if not callable(fn):
-        raise TypeError(f"fn must be callable, got {fn!r}: use table() for values at hand")
+        raise TypeError(f"fn must be callable, got {shown(fn)}: use table() for values at hand")
     length = steps_of(steps, epochs, steps_per_epoch)
+    at_most("values", length, MAX_VALUES)
     return table((finite(f"fn({t})", fn(t), 0.0) for t in range(length)), past_end)
