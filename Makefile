@@ -20,7 +20,7 @@ PYTHONS ?= $(foreach v,3.11 3.12 3.13 3.14,$(shell python$(v) -c 'import sys; pr
 SEEDS ?= 20
 SEED ?=
 PROPERTIES ?= $(shell grep -l '^@given' tests/*.py $(if $(wildcard $(INTEGRATED)),tests/integrations/*.py))
-SANITIZE_TESTS ?= $(wildcard tests/test_native*.py tests/test_cpu*.py tests/test_cuda_kernel.py)
+SANITIZE_TESTS ?= $(wildcard tests/test_native*.py tests/test_cpu*.py tests/test_cuda_kernel.py tests/test_memory.py)
 # Other releases of torch, and the tests that depend on which one it is.
 RELEASES ?= 2.11.0 2.14.1 2.15.0
 RELEASE_TESTS ?= $(filter-out $(addprefix tests/test_,$(addsuffix .py,benchmarks cuda_build cuda_kernel demo \
