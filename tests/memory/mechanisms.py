@@ -77,17 +77,24 @@ class Rubbish:
 
 @contextmanager
 def at_allocations(ours: Ours, countdown: Countdown) -> Iterator[None]:
-    """At every allocation of a container: where the garbage collector may run."""
+    """At every allocation of a container, where the garbage collector may run, by either its ways.
+
+    That is, the collection calls rubbish's ``__del__`` or what stands in ``gc.callbacks``.
+    """
     k, countdown.left = countdown.left, 0
     gc.collect()
     before = gc.get_threshold()
-    rubbish = Rubbish(countdown)
+    if k % 2:
+        gc.callbacks.append(countdown)
+    else:
+        Rubbish(countdown)
     gc.set_threshold(k + 1, 1, 1)
-    del rubbish
     try:
         yield
     finally:
         gc.set_threshold(*before)
+        if k % 2:
+            gc.callbacks.remove(countdown)
 
 
 @contextmanager

@@ -43,7 +43,26 @@ def first(make: Callable[[str], Ours] = Ours) -> Ours:
     return ours
 
 
-PATHS = {"fast": fast, "careful": careful, "first": first}
+def mixed(make: Callable[[str], Ours] = Ours) -> Ours:
+    """A step that the reference and a native kernel share: each updates some of the parameters."""
+    ours = make("everything")
+    other = torch.nn.Parameter(torch.ones(3, dtype=torch.complex64))
+    ours.opt.add_param_group({"params": [other], "lr": 0.1})
+    other.grad = torch.ones_like(other)
+    ours.train(1)
+    ours.set_grads()
+    return ours
+
+
+def hooked(make: Callable[[str], Ours] = Ours) -> Ours:
+    """A step with hooks before and after it."""
+    ours = fast(make)
+    ours.opt.register_step_pre_hook(lambda *_: None)
+    ours.opt.register_step_post_hook(lambda *_: None)
+    return ours
+
+
+PATHS = {"fast": fast, "careful": careful, "first": first, "mixed": mixed, "hooked": hooked}
 
 
 def haunted(setting: str) -> Ours:
@@ -174,7 +193,7 @@ def bare(found: dict[str, Any]) -> dict[str, Any]:
 
 ROUTES = [
     *(("calls", path) for path in PATHS),
-    *(("allocations", path) for path in PATHS),
+    *(("allocations", path) for path in PATHS if path != "hooked"),
     *(("gradients", path) for path in ("fast", "first")),
     *((mechanism, path) for mechanism in ("numbers", "keys") for path in ("fast", "first")),
 ]
@@ -190,7 +209,8 @@ CASES: dict[str, Callable[[], None]] = {
     for mechanism, path in ROUTES
     for i, (name, change) in enumerate({**TENSORS, **AROUND}.items())
 }
-CASES |= {f"interrupt-{path}": partial(interrupt, path) for path in PATHS}
+# The reference updates one tensor after the other, by Python: it can be stopped in between.
+CASES |= {f"interrupt-{path}": partial(interrupt, path) for path in PATHS if path != "mixed"}
 
 
 def warm_up() -> None:
