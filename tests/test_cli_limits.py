@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import PATIENCE
 
 from fused_warmup.cli import main
 from fused_warmup.cli.expression import parse_schedule
@@ -133,7 +134,9 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     zero.symlink_to("/dev/zero")
     for path in (pipe, zero):
         command = [sys.executable, "-m", "fused_warmup", "plot", str(path), "--steps-per-epoch=5"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
         assert done.returncode == 2
         assert "is no file: give a recipe in YAML or JSON" in done.stderr
         assert len(done.stderr.splitlines()) == 1

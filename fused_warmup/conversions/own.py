@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..schedules.checks import MAX_VALUES
 from .copies import copy_of
 from .known import stranger
 from .sandbox import clock, leaves, optimizer_of
 from .stand_in import ON_THE_HOST, StandIn
 
-MAX_STEPS = 2**22
-"""Most steps that are sampled: a table of 32 MiB, in some seconds."""
 OPTIONS = ("weight_decay", "dampening", "nesterov", "maximize")
 
 
@@ -85,10 +84,10 @@ def _run(
 
 def check_length(steps: int) -> None:
     """Raise where a table of so many steps would take too long to make, and too much memory."""
-    if steps > MAX_STEPS:
+    if steps > MAX_VALUES:
         raise ValueError(
-            f"{steps} steps would be sampled one by one, at most {MAX_STEPS} can be: lower steps=, "
-            "or build the schedule from fused_warmup.schedules"
+            f"{steps} steps would be sampled one by one, at most {MAX_VALUES} can be: lower "
+            "steps=, or build the schedule from fused_warmup.schedules"
         )
 
 

@@ -6,13 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from ..conversions.copies import function_of
-from ..schedules.checks import finite
+from ..schedules.checks import MAX_VALUES, finite
 from ..schedules.segment import Kind, PastEnd, Segment
 from .options import COSINE, EXPONENTIAL, FUNCTION, POLY, STEP, Options
 
 POLY_POWER = 0.9
-MAX_SAMPLES = 2**22
-"""Most steps at which a function is asked for its rate: a table of 32 MiB."""
 
 
 def scheduler_curve(options: Options, initial_lr: float) -> list[Segment]:
@@ -107,9 +105,9 @@ def _formula(options: Options) -> tuple[Segment, int]:
 
 def _table(options: Options, initial_lr: float, start: int, stop: int) -> Segment:
     assert options.lr_schedule_function is not None
-    if stop - start > MAX_SAMPLES:
+    if stop - start > MAX_VALUES:
         raise ValueError(
-            f"lr_schedule_function would be asked for {stop - start} steps, at most {MAX_SAMPLES} "
+            f"lr_schedule_function would be asked for {stop - start} steps, at most {MAX_VALUES} "
             "can be: lower max_epochs, or use another lr_mode"
         )
     per_epoch = options.steps_per_epoch
