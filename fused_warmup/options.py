@@ -27,6 +27,27 @@ SCHEDULES = {"schedule": "lr", "momentum_schedule": "momentum"}
 FLAGS = ("nesterov", "maximize", "differentiable", "foreach", "fused")
 
 
+def check_tensor_lr(lr: Tensor) -> None:
+    """Check what a tensor lr is, not its value, which may be on a device.
+
+    Raises:
+        TypeError: It is of another dtype or layout, or its memory was taken away.
+        ValueError: It has more elements than one, or none.
+    """
+    if lr.numel() != 1:
+        raise ValueError(
+            f"Tensor lr must be 1-element, got shape {tuple(lr.shape)}: use one parameter "
+            "group for each rate"
+        )
+    if not has_number(lr):
+        raise TypeError(
+            f"Tensor lr must hold a number, got one of layout {lr.layout} on {lr.device} "
+            "without memory of its own: pass torch.tensor(number)"
+        )
+    if not lr.is_floating_point():
+        raise TypeError(f"Tensor lr must be of a floating dtype, got {lr.dtype}: cast it")
+
+
 def check(group: Mapping[str, Any]) -> None:
     """Check a group's options, each by itself.
 
@@ -39,18 +60,7 @@ def check(group: Mapping[str, Any]) -> None:
     """
     lr = group["lr"]
     if isinstance(lr, Tensor):
-        if lr.numel() != 1:
-            raise ValueError(
-                f"Tensor lr must be 1-element, got shape {tuple(lr.shape)}: use one parameter "
-                "group for each rate"
-            )
-        if not has_number(lr):
-            raise TypeError(
-                f"Tensor lr must hold a number, got one of layout {lr.layout} on {lr.device} "
-                "without memory of its own: pass torch.tensor(number)"
-            )
-        if not lr.is_floating_point():
-            raise TypeError(f"Tensor lr must be of a floating dtype, got {lr.dtype}: cast it")
+        check_tensor_lr(lr)
     if not isinstance(lr, Tensor) or _is_on_the_host(lr):
         _check_number("learning rate", lr, "a schedule may still bring the rate to 0")
     _check_number("momentum value", group["momentum"], "0 turns momentum off")
@@ -244,6 +254,7 @@ class InForce:
         """Return a group's learning rate, float64 on the device of its lr."""
         factor, lr = self._factor(group["schedule"]), group["lr"]
         if isinstance(lr, Tensor):
+            check_tensor_lr(lr)
             return lr.detach().reshape(()).to(torch.float64) * factor
         return torch.tensor(float(lr) * factor, dtype=torch.float64, device="cpu")
 
