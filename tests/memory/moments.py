@@ -18,7 +18,7 @@ from .mechanisms import MECHANISMS, Countdown, Haunted, at_calls
 from .subjects import SANITIZED, Ours, alike, brief, differences, images
 from .ways import column_major
 
-MOST = 10 if SANITIZED else 30  # moments of a step; of more, so many at equal distances
+MOST = 6 if SANITIZED else 30  # moments of a step; of more, so many at equal distances
 
 
 def fast(make: Callable[[str], Ours] = Ours) -> Ours:
