@@ -138,6 +138,7 @@ bool HostPlan::read_groups(const py::list& groups) {
   static PyObject* const dampening = name("dampening");
   static PyObject* const nesterov = name("nesterov");
   static PyObject* const maximize = name("maximize");
+  static PyObject* const differentiable = name("differentiable");
 
   for (size_t i = 0; i < groups_.size(); ++i) {
     if (groups.size() != groups_.size()) return false;  // a number's own code may change the list
@@ -151,6 +152,8 @@ bool HostPlan::read_groups(const py::list& groups) {
     group.lr_ptr = nullptr;
     group.lr_dtype = DType::FLOAT64;
     lr_tensors_[i] = py::object();
+    PyObject* by_autograd = PyDict_GetItem(dict, differentiable);
+    if (by_autograd != nullptr && by_autograd != Py_False) return false;  // the reference's
     PyObject* rate = PyDict_GetItem(dict, lr);
     if (rate != nullptr && is_tensor(rate)) {
       lr_tensors_[i] = py::reinterpret_borrow<py::object>(rate);
@@ -392,6 +395,8 @@ void HostPlan::bump_versions() const {
   for (const Parameter& parameter : parameters_) {
     if (!parameter.active) continue;
     parameter.tensor_look.bump_version();
+    const Group& group = groups_[static_cast<size_t>(parameter.entry.group)];
+    if (group.momentum != 0) parameter.momentum_look.bump_version();
     if (grads) parameter.grad_look.bump_version();
   }
 }

@@ -228,8 +228,9 @@ class SGD(CountedOptimizer):
         self._plan = Plan(self.state, self.param_groups, self._counters, self._lr, self.backend)
         if not self._plan.run_carefully(*step):
             raise RuntimeError(
-                "a plan made for these parameters does not fit them: please report this with the "
-                "optimizer's repr() and the parameters' dtypes, shapes and strides"
+                "a parameter, its gradient or its state changed while the step was being made, and "
+                "nothing has been updated: do not change them from signal handlers, __del__ or "
+                "other threads during step()"
             )
 
     def update_captured(self) -> None:
