@@ -117,6 +117,12 @@ void HostPlan::add_parameter(const py::object& tensor, const py::object& momentu
   parameters_.push_back(std::move(parameter));
 }
 
+bool HostPlan::has_group(size_t group) const {
+  return std::any_of(parameters_.begin(), parameters_.end(), [group](const Parameter& each) {
+    return static_cast<size_t>(each.entry.group) == group;
+  });
+}
+
 bool HostPlan::has_many() const { return parameters_.size() >= MANY && reads_libtorch(); }
 
 bool HostPlan::in_range(const Group& group) const {
@@ -153,7 +159,7 @@ bool HostPlan::read_groups(const py::list& groups) {
     group.lr_dtype = DType::FLOAT64;
     lr_tensors_[i] = py::object();
     PyObject* by_autograd = PyDict_GetItem(dict, differentiable);
-    if (by_autograd != nullptr && by_autograd != Py_False) return false;  // the reference's
+    if (by_autograd != nullptr && by_autograd != Py_False && has_group(i)) return false;
     PyObject* rate = PyDict_GetItem(dict, lr);
     if (rate != nullptr && is_tensor(rate)) {
       lr_tensors_[i] = py::reinterpret_borrow<py::object>(rate);

@@ -112,6 +112,7 @@ class HostPlan {
   void add_parameter(const py::object& tensor, const py::object& momentum_buffer,
                      const py::object& first_step, int32_t group, const py::object& torch_grad);
   bool has_many() const;
+  bool has_group(size_t group) const;
   bool in_range(const Group& group) const;
   bool view_scalar(PyObject* tensor, DLTensor* view) const;
   bool look_at_scalars();
