@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from . import checkpoints, options
 from .late_groups import inherit, warn_if_left_out
-from .memory import is_row
+from .memory import has_memory, is_row
 from .plan import Plan
 from .resuming import Given, Source, check_schedules
 from .routing import check_parameter
@@ -187,7 +187,8 @@ class CountedOptimizer(Optimizer):
             for p, entry in self.state.items():
                 if "step" in entry:
                     entry["step"] = self._counters.of(home(p))
-                if "first_step" in entry:
+                # A mark without memory is told anew from the momentum, by the next step.
+                if "first_step" in entry and has_memory(entry["first_step"]):
                     entry["first_step"].copy_(settled(entry["first_step"]))
         self._refresh_lr()
 

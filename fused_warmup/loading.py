@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from .memory import is_fake
+from .memory import has_memory, is_fake
 from .reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER
 from .routing import describe, is_dense, same_layout
 from .sharded import local_of, split_alike, split_as
@@ -64,6 +64,7 @@ def can_hold(kept: Any, like: Tensor) -> TypeGuard[Tensor]:
         and (kept.dtype, kept.shape, kept.device) == (like.dtype, like.shape, like.device)
         and split_alike(kept, like)
         and is_dense(ours)
+        and has_memory(ours)
         and (same_layout(ours, theirs) or not is_dense(theirs))
     )
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from . import options
 from .advice import advise
 from .loading import Copies, can_hold
+from .memory import has_memory
 from .options import SCHEDULES
 from .reference import on_host
 from .schedules import Schedule
@@ -46,6 +47,8 @@ class Given:
         # An earlier state dict may still be filled: what is the same is the same object.
         before, known, version = self._given.get(index, ("", None, 0))
         if isinstance(lr, Tensor):
+            if not has_memory(lr):
+                options.check_tensor_lr(lr)
             known = lr.detach().clone()
             version = known._version
         elif not isinstance(known, float) or known != lr:

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from . import options
 from .look import Look
+from .state import copy_of_count
 
 if TYPE_CHECKING:
     from .base import CountedOptimizer
@@ -128,7 +129,7 @@ class RateInForce(LRScheduler):
     def _count(self) -> Tensor:
         """A copy of the optimizer's count of steps, on its device."""
         for counter in self._of._counters.by_device.values():
-            return counter.clone()
+            return copy_of_count(counter)
         return torch.zeros((), dtype=torch.int64, device="cpu")
 
     def in_force(self) -> options.InForce:

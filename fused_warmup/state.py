@@ -275,6 +275,20 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
         entry["first_step"] = mark.to(device=home(param), dtype=torch.int64)
 
 
+def copy_of_count(step: Tensor) -> Tensor:
+    """Return a copy of a step count, on its device.
+
+    Raises:
+        TypeError: Its memory is gone.
+    """
+    if not has_memory(step):
+        raise TypeError(
+            f"the step count in the state is a {step.dtype} tensor of shape {tuple(step.shape)} "
+            "whose memory is gone: set steps_applied"
+        )
+    return step.clone()
+
+
 def settled(mark: Tensor, count: int = 0) -> Tensor:
     """Return a first-step mark without the step that it names, unless that is before ``count``.
 
@@ -301,6 +315,9 @@ def pack(state: State, groups: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
     The count alone is a copy, one for all parameters that share it: what a state dict tells of a
     step must not change with the next.
+
+    Raises:
+        TypeError: The memory of the count is gone.
     """
     number_of: dict[Tensor, int] = {}
     packed_groups = []
@@ -318,7 +335,7 @@ def pack(state: State, groups: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         step = entry.get("step") if isinstance(entry, dict) else None
         if not isinstance(step, Tensor):
             return entry
-        return {**entry, "step": clones.setdefault(id(step), step.clone())}
+        return {**entry, "step": clones.setdefault(id(step), copy_of_count(step))}
 
     packed = {
         number_of[key] if isinstance(key, Tensor) else key: with_own_count(entry)

@@ -172,7 +172,6 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=str)
 @pytest.mark.parametrize("name", SPOILT)
-@pytest.mark.filterwarnings("ignore:.*grad_dtype.*")
 def test_a_refused_step_changes_nothing(name: str, backend: str | None) -> None:
     spoil, words = SPOILT[name]
     opt, params = trained(backend)

@@ -47,11 +47,11 @@ def check(params: list[Tensor]) -> None:
 
 
 def step(opt: SGD) -> None:
-    """Step; what changed just while the step was being made may be refused."""
+    """Step; what changes again and again while a step is being made may be refused."""
     try:
         opt.step()
     except RuntimeError as error:
-        if "while the step" not in str(error):
+        if "while the step" not in str(error) and "does not fit" not in str(error):
             raise
 
 
