@@ -12,7 +12,15 @@ from test_schedule_segment import segments
 from test_schedules import BUILT, FINITE
 
 from fused_warmup import _C, SGD, Schedule, linear_warmup
-from fused_warmup.schedules import Kind, PastEnd, Segment, cosine, multi_step
+from fused_warmup.schedules import (
+    Kind,
+    PastEnd,
+    Segment,
+    constant,
+    cosine,
+    cosine_restarts,
+    multi_step,
+)
 
 STEPS = st.lists(st.one_of(st.integers(0, 300), st.integers(0, 2**62)), min_size=1, max_size=8)
 
@@ -51,10 +59,11 @@ def test_every_kind_of_segment(segment: Segment, steps: list[int]) -> None:
 
 
 @given(FINITE, BUILT, st.sampled_from([0.1, 1.0, 7.0]), STEPS)
+@example(constant(1.0, 31), cosine_restarts(32, 2), 0.1, [0])  # its last cycle begins at 2**63 - 1
 def test_every_builder_joined_and_scaled(first, second, factor, steps) -> None:
     schedule = first.then(second).scaled(factor)
     edges = [schedule.segments[-1].start + d for d in (-1, 0, 1)]
-    assert_twins(schedule.segments, [*steps, *(t for t in edges if t >= 0)])
+    assert_twins(schedule.segments, [*steps, *(t for t in edges if 0 <= t < 2**63)])
 
 
 def test_a_step_finds_its_segment_and_its_part_of_the_values() -> None:
