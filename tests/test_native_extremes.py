@@ -1,5 +1,6 @@
 """The ends of int64 and of float64: csrc/schedule.h, its Python twin and the count itself."""
 
+import contextlib
 import math
 import struct
 
@@ -12,6 +13,7 @@ from test_native_schedule import assert_twins
 
 from fused_warmup import _C, SGD, Schedule
 from fused_warmup.schedules import Kind, PastEnd, Segment, linear_warmup
+from fused_warmup.schedules.signs import check_factors
 from fused_warmup.state import MAX_STEPS, Counters
 
 LAST = 2**63 - 1
@@ -63,6 +65,8 @@ def anything(draw):
 @example(Segment(a=1.7e308, b=-1.7e308), [0, 1])
 def test_whatever_a_segment_takes(segment, steps) -> None:
     assert_twins((segment,), [t for t in steps if t >= segment.start] or [segment.start])
+    with contextlib.suppress(ValueError):  # it may be below 0; nothing else may be wrong
+        check_factors(segment, LAST)
 
 
 @pytest.mark.parametrize(

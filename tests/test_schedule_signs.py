@@ -16,6 +16,9 @@ from fused_warmup.schedules.signs import check_factors
 @example(Segment(Kind.COS, PastEnd.CONTINUE, length=40.0, a=-0.25, b=0.25, origin=-20), 20)
 @example(Segment(Kind.COS, PastEnd.CONTINUE, length=40.0, a=-0.25, b=0.25, origin=-20), 60)
 @example(Segment(Kind.COS, length=40.0, a=1.0, b=-1e-3, m=3.0, k=2.0), 300)
+@example(
+    Segment(Kind.COS, PastEnd.CONTINUE, 99, stair=3, shift=0.25, length=2.5, b=-1, p=0.5, m=2), 15
+)
 @example(Segment(past_end=PastEnd.CONTINUE, length=2.5, p=2.0, k=2.0, shift=-9.0, b=-0.5), 20)
 @example(Segment(Kind.TABLE, values=(1.0, -1.0, 1.0), origin=0, stair=2), 9)
 @example(Segment(Kind.TABLE, values=(1.0, 1.0, -1.0), stair=2, period=7, b=0.5), 9)
@@ -23,11 +26,14 @@ def test_tells_what_looking_at_all_would(segment, more) -> None:
     last = segment.start + more
     lowest = min(segment.value_at(t) for t in range(segment.start, last + 1))
     rounding = 0.0 if segment.values else 2.0**-50 * max(abs(segment.a), abs(segment.b))
-    if lowest < -rounding:
-        with pytest.raises(ValueError, match="factors must be at least 0, got -"):
-            check_factors(segment, last)
-    else:
+    try:
         check_factors(segment, last)
+    except ValueError as error:
+        # Of many waves, not every one is looked at.
+        waves = "got waves down to" in str(error) and min(segment.a, segment.b) < 0.0
+        assert lowest < -rounding or waves
+    else:
+        assert lowest >= -rounding
 
 
 def test_an_anchor_below_zero_that_no_step_reaches_is_no_matter() -> None:

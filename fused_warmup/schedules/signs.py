@@ -5,6 +5,9 @@ import math
 from .checks import INT64_MAX
 from .segment import Kind, PastEnd, Segment, real_pow
 
+HALF_WAVES = 4
+"""As many of a cosine's half waves are looked at one by one."""
+
 
 def check_factors(segment: Segment, last: int) -> None:
     """Raise where a segment is below 0, or is no number, at a step from its start to ``last``.
@@ -27,6 +30,13 @@ def check_factors(segment: Segment, last: int) -> None:
                 f"factors must be at least 0, got {value} at step {t} of {segment}: raise the "
                 "heights or the values, or begin the next segment before that step"
             )
+    # Steps may meet many waves at any height.
+    first, final = _half_waves(segment, *_clocks(segment, last))
+    if final - first > HALF_WAVES and _lowest_end(segment) < -rounding:
+        raise ValueError(
+            f"factors must be at least 0, got waves down to {_lowest_end(segment)} in {segment}: "
+            "raise a and b"
+        )
 
 
 def _lowest_end(segment: Segment) -> float:
@@ -56,13 +66,31 @@ def _extremes(segment: Segment, last: int) -> list[int]:
     """
     begin, end = segment.start - segment.origin, min(last - segment.origin, INT64_MAX)
     if segment.period:
-        clocks = {0, segment.period - 1, *_turns(segment, 0, segment.period - 1)}
+        clocks = {0, segment.period - 1, *_turns(segment, *_clocks(segment, last))}
         cycles = {begin // segment.period, end // segment.period}
         cycles |= {min(cycles) + 1, max(cycles) - 1}
         found = {cycle * segment.period + n for cycle in cycles for n in clocks}
     else:
         found = set(_turns(segment, begin, end))
     return sorted(segment.origin + n for n in {begin, end, *found} if begin <= n <= end)
+
+
+def _clocks(segment: Segment, last: int) -> tuple[int, int]:
+    """The lowest and the highest that the clock comes to, before a stair holds it back."""
+    if segment.period:
+        return 0, segment.period - 1
+    return segment.start - segment.origin, min(last - segment.origin, INT64_MAX)
+
+
+def _half_waves(segment: Segment, begin: int, end: int) -> tuple[float, float]:
+    """The half waves of a cosine that are over at two clocks."""
+    if segment.kind is not Kind.COS:
+        return 0.0, 0.0
+    ends = [(n + segment.shift) / segment.length for n in (float(begin), float(end))]
+    if segment.past_end is PastEnd.HOLD:
+        ends = [min(max(x, 0.0), 1.0) for x in ends]
+    first, final = sorted(abs(segment.m) * real_pow(abs(x), segment.k) for x in ends)
+    return (0.0 if ends[0] < 0.0 < ends[1] else first), final
 
 
 def _turns(segment: Segment, begin: int, end: int) -> list[int]:
@@ -74,13 +102,11 @@ def _turns(segment: Segment, begin: int, end: int) -> list[int]:
     else:
         places = [-1.0, 0.0, 1.0]
         if segment.kind is Kind.COS and segment.m:
-            ends = [(n + segment.shift) / segment.length for n in (float(begin), float(end))]
-            if segment.past_end is PastEnd.HOLD:
-                ends = [min(max(x, 0.0), 1.0) for x in ends]
-            first = min(abs(segment.m) * real_pow(max(x, 0.0), segment.k) for x in ends)
-            # All waves are alike: the ends of the first four half waves stand for the others.
-            halves = [math.floor(first) + i for i in range(5)]
-            places += [real_pow(half / abs(segment.m), 1.0 / segment.k) for half in halves]
+            over = math.floor(_half_waves(segment, begin, end)[0])
+            halves = [half / abs(segment.m) for half in range(over, over + HALF_WAVES + 2)]
+            places += [
+                sign * real_pow(half, 1.0 / segment.k) for half in halves for sign in (1, -1)
+            ]
         turns = [place * segment.length - segment.shift for place in places]
     stair = segment.stair
     before = [int(n) // stair * stair for n in turns if math.isfinite(n) and begin - 1 <= n <= end]
