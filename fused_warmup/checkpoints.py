@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .late_groups import inherit, shared_schedules
 from .loading import Copies, StateReader, check_structure, read_count
 from .resuming import Source, check_schedules, groups_to_save, keep_tensor_lr, read_groups
-from .state import making_state, pack
+from .state import home, making_state, pack
 
 if TYPE_CHECKING:
     from .base import CountedOptimizer
@@ -59,6 +59,8 @@ def load(
     copies.make()
     if count is not None:
         counters.set(count)
+        for p in (p for group in groups for p in group["params"] if p in state):
+            state[p]["step"] = counters.of(home(p))  # another, if the old one was cast or emptied
     before = shared_schedules(own_groups)
     optimizer.__setstate__({"state": defaultdict(dict, state), "param_groups": groups})
     inherit(optimizer.defaults, groups, before)

@@ -65,6 +65,7 @@ def can_hold(kept: Any, like: Tensor) -> TypeGuard[Tensor]:
         and split_alike(kept, like)
         and is_dense(ours)
         and has_memory(ours)
+        and not ours.is_neg()
         and (same_layout(ours, theirs) or not is_dense(theirs))
     )
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from . import options
 from .advice import advise
 from .loading import Copies, can_hold
-from .memory import has_memory
+from .memory import has_memory, has_number
 from .options import SCHEDULES
 from .reference import on_host
 from .schedules import Schedule
@@ -182,8 +182,10 @@ def keep_tensor_lr(groups: list[Group], own: Sequence[Group], copies: Copies) ->
     """Put each own tensor lr back into its group, to be filled with the loaded rate."""
     filled: dict[int, Tensor] = {}
     for group, mine in zip(groups, own, strict=True):
-        kept = mine["lr"]
-        if not can_hold(kept, kept):
+        kept = mine.get("lr")
+        if not (isinstance(kept, Tensor) and can_hold(kept, kept) and has_number(kept)):
+            continue
+        if not kept.is_floating_point():
             continue
         value = torch.as_tensor(group["lr"], dtype=kept.dtype, device=kept.device)
         value = value.detach().reshape(kept.shape)

@@ -5,11 +5,11 @@ case's failure.
 """
 
 import pytest
-from memory import between, conversions, moments, private, readers, runner, threads
+from memory import between, conversions, loads, moments, private, readers, runner, threads
 
 CASES = [
     f"{module.__name__.rpartition('.')[2]}/{case}"
-    for module in (between, conversions, moments, private, readers, threads)
+    for module in (between, conversions, loads, moments, private, readers, threads)
     for case in module.CASES
 ]
 

@@ -85,34 +85,33 @@ class Trial:
             subject.train(3, leave_out=subject.params[-1] if self.moment == "late" else None)
         subject.set_grads()
 
+    def change(self, subject: Subject) -> None:
+        """Change the target, and note all else as it is then."""
+        try:
+            self.way.apply(self.target, subject)
+        except Exception as error:
+            raise NotApplicable(str(error)) from error
+        if self.moment == "new_gradients":
+            subject.set_grads()
+        if isinstance(subject, Ours):
+            held = _held(self.target, subject)
+            self.number = _number(held)
+            self.is_number = held is None or self.number is not None
+            self.before = images(subject, without=held)
+
     def _attempt(self, subject: Subject) -> Exception | None:
         """Change the target and step; return what the step raised."""
-
-        def change(*_: Any) -> float:
-            try:
-                self.way.apply(self.target, subject)
-            except Exception as error:
-                raise NotApplicable(str(error)) from error
-            if self.moment == "new_gradients":
-                subject.set_grads()
-            if isinstance(subject, Ours):
-                held = _held(self.target, subject)
-                self.number = _number(held)
-                self.is_number = held is None or self.number is not None
-                self.before = images(subject, without=held)
-            return 0.0
-
         try:
             if self.moment == "closure":
-                subject.step(change)
+                subject.step(lambda: (self.change(subject), 0.0)[1])
             elif self.moment == "hook" and isinstance(subject, Ours):
-                handle = subject.opt.register_step_pre_hook(lambda *_: (change(), None)[1])
+                handle = subject.opt.register_step_pre_hook(lambda *_: self.change(subject))
                 try:
                     subject.step()
                 finally:
                     handle.remove()
             else:
-                change()
+                self.change(subject)
                 subject.step()
         except NotApplicable:
             raise
