@@ -28,7 +28,7 @@ RELEASE_TESTS ?= $(filter-out $(addprefix tests/test_,$(addsuffix .py,benchmarks
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
-NATIVE := $(wildcard csrc/*)
+NATIVE := $(wildcard csrc/*.cpp csrc/*/*)
 # Each stamp is newer than what it was made from; the first also knows which torch it holds.
 DEPENDENCIES := $(VENV)/.dependencies-$(shell echo '$(TORCH) $(TRITON) $(EXTRAS)' | cksum | cut -d' ' -f1)
 EXTENSION := $(VENV)/.extension

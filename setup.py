@@ -27,8 +27,8 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, SetupError
 
 CSRC = Path("csrc")
-KERNEL = CSRC / "cpu_kernel.cpp"
-CUDA_KERNEL = CSRC / "cuda.cu"
+KERNEL = CSRC / "cpu" / "kernel.cpp"
+CUDA_KERNEL = CSRC / "cuda" / "launcher.cu"
 
 # Contraction is off on every processor: a fused multiply-add that one compiler forms and another
 # does not would make the backends differ in the last bit.
@@ -53,7 +53,7 @@ NVCC_FLAGS = [
 CUDART = ["-lcudart_static", "-ldl", "-lrt", "-lpthread"]
 CUDA_ARCHS = "80;90;100+PTX"
 
-# cpu_kernel.cpp is compiled once for each of these, besides the baseline; cpu.cpp chooses.
+# cpu/kernel.cpp is compiled once for each of these, besides the baseline; cpu/plan.cpp chooses.
 CAPABILITY_FLAGS = {
     "AVX2": ["-mavx2", "-mfma", "-mf16c"],
     "AVX512": [
@@ -156,6 +156,11 @@ def cuda_library_flags(nvcc: str) -> list[str]:
     return shlex.split(libraries[1]) if libraries else []
 
 
+def name_of(source: Path) -> str:
+    """Names a source's object files, with its folder: two folders may have files of one name."""
+    return "-".join(source.relative_to(CSRC).with_suffix("").parts)
+
+
 @dataclass(frozen=True)
 class Job:
     """One object file: its source and the command that makes it."""
@@ -202,7 +207,7 @@ class BuildExt(build_ext):
         with_cuda = f"with CUDA, by {cuda.nvcc}" if cuda.nvcc else f"without CUDA: {cuda.reason}"
         print(f"fused_warmup is built {with_cuda}.", flush=True)
         forwarding = self.write_forwarding_header(objects / "include")
-        headers = [*sorted(CSRC.glob("*.h")), forwarding]
+        headers = [*sorted(CSRC.rglob("*.h")), forwarding]
         jobs = [*self.cxx_jobs(objects, cuda), *self.cuda_jobs(objects, cuda)]
         with ThreadPool(self.parallel or os.cpu_count()) as pool:
             # The GPU kernel takes longest, so it starts first.
@@ -234,7 +239,7 @@ class BuildExt(build_ext):
         reason = cuda.reason.replace("\\", "\\\\").replace('"', '\\"')
         macros = [f"-DHAVE_{name}" for name in capabilities]
         macros.append("-DWITH_CUDA" if cuda.nvcc else f'-DFUSED_WARMUP_NO_CUDA_REASON="{reason}"')
-        includes = [pybind11.get_include(), *self.include_dirs]
+        includes = [CSRC, pybind11.get_include(), *self.include_dirs]
         command = [
             *self.compiler.compiler_so_cxx,
             *(f"-I{folder}" for folder in includes),
@@ -242,19 +247,19 @@ class BuildExt(build_ext):
             *CXX_FLAGS,
             *self.sanitizer_flags(),
         ]
-        sources = sorted(set(CSRC.glob("*.cpp")) - {KERNEL})
-        jobs = [Job.make(path, path.stem, [*command, *macros], objects) for path in sources]
+        sources = sorted(set(CSRC.rglob("*.cpp")) - {KERNEL})
+        jobs = [Job.make(path, name_of(path), [*command, *macros], objects) for path in sources]
         for name, flags in {"DEFAULT": [], **capabilities}.items():
             kernel = [*command, *flags, f"-DCPU_CAPABILITY={name}"]
-            jobs.append(Job.make(KERNEL, f"{KERNEL.stem}-{name}", kernel, objects))
+            jobs.append(Job.make(KERNEL, f"{name_of(KERNEL)}-{name}", kernel, objects))
         return jobs
 
     def cuda_jobs(self, objects: Path, cuda: Cuda) -> list[Job]:
         """Returns what nvcc makes, if there is one."""
         if cuda.nvcc is None:
             return []
-        command = [cuda.nvcc, *NVCC_FLAGS, *gencode_flags(cuda.nvcc)]
-        return [Job.make(CUDA_KERNEL, CUDA_KERNEL.stem, command, objects)]
+        command = [cuda.nvcc, f"-I{CSRC}", *NVCC_FLAGS, *gencode_flags(cuda.nvcc)]
+        return [Job.make(CUDA_KERNEL, name_of(CUDA_KERNEL), command, objects)]
 
     def link_flags(self) -> list[str]:
         """Returns what every build links with."""
@@ -281,6 +286,6 @@ class BuildExt(build_ext):
 
 
 setup(
-    ext_modules=[Extension("fused_warmup._C", sorted(map(str, CSRC.glob("*.cpp"))))],
+    ext_modules=[Extension("fused_warmup._C", sorted(map(str, CSRC.rglob("*.cpp"))))],
     cmdclass={"build_ext": BuildExt},
 )

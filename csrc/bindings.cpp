@@ -1,10 +1,10 @@
 // Tensors in, pointers out: what Python sees of the native kernels.
-#include "cpu_plan.h"
-#include "emulated.h"
-#include "host_step.h"
-#include "packed.h"
+#include "cpu/plan.h"
+#include "emulation/emulated.h"
+#include "host/host_step.h"
+#include "host/packed.h"
 #ifdef WITH_CUDA
-#include "cuda_plan.h"
+#include "cuda/plan.h"
 #endif
 
 namespace py = pybind11;

@@ -1,8 +1,8 @@
 """The optimizer: torch.optim.SGD's contract over one fused launch a step and device.
 
 How a step travels: `SGD.step` -> `Plan.run` (plan.py) -> a part's ``prepare`` and ``launch``
-(csrc/host_plan.cpp and csrc/cpu.cpp, or reference.py) -> ``sgd_update`` (csrc/sgd.h) for each
-element, at the rate of ``schedule_factor`` (csrc/schedule.h).
+(csrc/host/host_plan.cpp and csrc/cpu/plan.cpp, or reference.py) -> ``sgd_update``
+(csrc/math/sgd.h) for each element, at the rate of ``schedule_factor`` (csrc/math/schedule.h).
 """
 
 from collections.abc import Callable, Mapping
@@ -86,6 +86,7 @@ class SGD(CountedOptimizer):
     grad_scale: Tensor | None
     found_inf: Tensor | None
 
+    @torch._disable_dynamo  # type: ignore[attr-defined]
     def __init__(
         self,
         params: Any,

@@ -3,7 +3,7 @@
 `Plan` sorts parameters by backend and device, one part each, and is kept until something that it
 relied on has changed. A step asks every part to ``prepare``, which reads and checks but touches
 nothing, and then launches them all; so a step that cannot be done leaves everything as it was.
-Where all parts are native, one native call does both (csrc/host_step.cpp).
+Where all parts are native, one native call does both (csrc/host/host_step.cpp).
 """
 
 from collections.abc import Mapping, Sequence
@@ -247,7 +247,7 @@ def _shared_gradients(groups: Groups) -> list[tuple[Tensor, Tensor]]:
 
 
 class PythonWatch:
-    """csrc/watch.h in Python, for installations without the native extension."""
+    """csrc/host/watch.h in Python, for installations without the native extension."""
 
     def __init__(self, state: State, groups: Groups) -> None:
         self._objects = self._snapshot(state, groups)

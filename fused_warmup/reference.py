@@ -1,6 +1,6 @@
 """The update in plain PyTorch: every device, dtype and feature, and the oracle of all tests.
 
-`sgd_reference` restates ``csrc/sgd.h`` for whole tensors. Its operations are those of
+`sgd_reference` restates ``csrc/math/sgd.h`` for whole tensors. Its operations are those of
 torch.optim.SGD's single-tensor loop, in that order, so that float32 and float64 results are torch's
 own bits; bfloat16 and float16 are widened to float32 first and rounded once at the end, as every
 fused kernel does.
@@ -79,7 +79,7 @@ def on_host(number: Tensor | float, if_fake: float) -> Any:
 
 
 def count_step(counter: Tensor) -> None:
-    """Count one step, without a sync. At its end a count stays, as in ``csrc/schedule.h``."""
+    """Count one step, without a sync. At its end a count stays, as in ``csrc/math/schedule.h``."""
     counter.add_(counter.ne(INT64_MAX))
 
 

@@ -42,16 +42,16 @@ class Mutant:
 TRITON_KERNEL = "fused_warmup/backend/triton_kernel.py"
 MUTANTS = [
     # the counter's increment
-    Mutant("cpu-counter", "csrc/cpu.cpp", "*step_.t = t + 1", "*step_.t = t + 2", CPU),
-    Mutant("cpu-advance", "csrc/cpu.cpp", "if (advance) *step_.t", "*step_.t", CPU),
-    Mutant("cuda-counter", "csrc/cuda_kernel.h", "*args.step.t = t + 1", "*args.step.t = t", CUDA),
+    Mutant("cpu-counter", "csrc/cpu/plan.cpp", "*step_.t = t + 1", "*step_.t = t + 2", CPU),
+    Mutant("cpu-advance", "csrc/cpu/plan.cpp", "if (advance) *step_.t", "*step_.t", CPU),
+    Mutant("cuda-counter", "csrc/cuda/kernel.h", "*args.step.t = t + 1", "*args.step.t = t", CUDA),
     Mutant("triton-counter", TRITON_KERNEL, "tl.store(t_ptr, t + 1)", "tl.store(t_ptr, t)", TRITON),
     Mutant(
         "triton-ticket", TRITON_KERNEL, "tl.num_programs(0) - 1:", "tl.num_programs(0) - 2:", TRITON
     ),
     # found_inf: a sum over devices, so not a flag of 1
-    Mutant("cpu-found-inf", "csrc/cpu.cpp", "found_inf != 0.0f", "found_inf == 1.0f", CPU),
-    Mutant("cuda-found-inf", "csrc/cuda_kernel.h", "found_inf != 0.0f", "found_inf == 1.0f", CUDA),
+    Mutant("cpu-found-inf", "csrc/cpu/plan.cpp", "found_inf != 0.0f", "found_inf == 1.0f", CPU),
+    Mutant("cuda-found-inf", "csrc/cuda/kernel.h", "found_inf != 0.0f", "found_inf == 1.0f", CUDA),
     Mutant(
         "triton-found-inf",
         TRITON_KERNEL,
@@ -62,40 +62,42 @@ MUTANTS = [
     # the mark of a parameter's own first applied step
     Mutant(
         "first-step-never-over",
-        "csrc/plan.h",
+        "csrc/launch/plan.h",
         "return first_step != nullptr && (*first_step == FIRST_STEP_NEVER || *first_step == t)",
         "return first_step != nullptr",
         CPU + CUDA,
     ),
     Mutant(
         "cuda-first-step-seen-by-one-warp",
-        "csrc/plan.h",
+        "csrc/launch/plan.h",
         "(*first_step == FIRST_STEP_NEVER || *first_step == t)",
         "*first_step == FIRST_STEP_NEVER",
         CUDA,
     ),
     Mutant(
         "cpu-first-step-not-marked",
-        "csrc/cpu.cpp",
+        "csrc/cpu/plan.cpp",
         "own)) *entry.first_step = t",
         "own)) *entry.first_step = FIRST_STEP_NEVER",
         CPU,
     ),
     Mutant(
         "first-step-marked-without-momentum",
-        "csrc/plan.h",
+        "csrc/launch/plan.h",
         "first_step != nullptr && rates.momentum != 0 &&",
         "first_step != nullptr &&",
         MOMENTUM,
     ),
     Mutant("triton-first-step", TRITON_KERNEL, "| (mark == t)", "| (mark >= 0)", TRITON),
     # the group's index
-    Mutant("cpu-group", "csrc/cpu.cpp", "step_, rates[group]", "step_, rates[0]", CPU),
-    Mutant("cpu-group-options", "csrc/cpu.cpp", "groups_[group], step_", "groups_[0], step_", CPU),
-    Mutant("cuda-group", "csrc/cuda_kernel.h", "rates[entry.group]", "rates[0]", CUDA),
+    Mutant("cpu-group", "csrc/cpu/plan.cpp", "step_, rates[group]", "step_, rates[0]", CPU),
+    Mutant(
+        "cpu-group-options", "csrc/cpu/plan.cpp", "groups_[group], step_", "groups_[0], step_", CPU
+    ),
+    Mutant("cuda-group", "csrc/cuda/kernel.h", "rates[entry.group]", "rates[0]", CUDA),
     Mutant(
         "cuda-group-options",
-        "csrc/cuda_kernel.h",
+        "csrc/cuda/kernel.h",
         "args.groups[entry.group]",
         "args.groups[0]",
         CUDA,
@@ -110,14 +112,14 @@ MUTANTS = [
     # the momentum's own schedule
     Mutant(
         "momentum-follows-the-rate",
-        "csrc/plan.h",
+        "csrc/launch/plan.h",
         "factor_at(schedules, group.momentum_schedule, t)",
         "factor_at(schedules, group.schedule, t)",
         MOMENTUM,
     ),
     Mutant(
         "momentum-of-0-fades-the-buffer",
-        "csrc/cuda_kernel.h",
+        "csrc/cuda/kernel.h",
         "rates.momentum != 0, group.nesterov",
         "group.momentum != 0, group.nesterov",
         CUDA,
@@ -132,15 +134,15 @@ MUTANTS = [
     # the tail of a tensor, and the cuts inside it
     Mutant(
         "cpu-tail",
-        "csrc/cpu_kernel.cpp",
+        "csrc/cpu/kernel.cpp",
         "end - i < BLOCK_SIZE ? end - i : BLOCK_SIZE",
         "BLOCK_SIZE < end - i ? BLOCK_SIZE : (end - i) / 8 * 8",
         CPU,
     ),
-    Mutant("cpu-narrow-store", "csrc/cpu_kernel.cpp", "    param.close(i, n);\n", "", CPU),
+    Mutant("cpu-narrow-store", "csrc/cpu/kernel.cpp", "    param.close(i, n);\n", "", CPU),
     Mutant(
         "cuda-tail",
-        "csrc/cuda_kernel.h",
+        "csrc/cuda/kernel.h",
         "for (int64_t i = tail + lane; i < span.end;",
         "for (int64_t i = tail + lane; i < span.end - 1;",
         CUDA,
@@ -148,7 +150,7 @@ MUTANTS = [
     *(
         Mutant(
             f"{kernel}-last-share",
-            "csrc/line.h",
+            "csrc/launch/line.h",
             "return share == n_shares ? work : work / n_shares * share",
             "return work / n_shares * share",
             tests,
@@ -158,7 +160,7 @@ MUTANTS = [
     *(
         Mutant(
             f"{kernel}-cut",
-            "csrc/line.h",
+            "csrc/launch/line.h",
             "(inside < n_elements ? inside : n_elements)",
             "inside",
             tests,
@@ -175,13 +177,17 @@ MUTANTS = [
     # one element
     Mutant(
         "nesterov",
-        "csrc/sgd.h",
+        "csrc/math/sgd.h",
         "options.nesterov ? fmadd(h.momentum,",
         "options.nesterov ? fmadd(h.grad_weight,",
         CPU + CUDA,
     ),
     Mutant(
-        "maximize", "csrc/sgd.h", "options.maximize ? -grad", "options.maximize ? grad", CPU + CUDA
+        "maximize",
+        "csrc/math/sgd.h",
+        "options.maximize ? -grad",
+        "options.maximize ? grad",
+        CPU + CUDA,
     ),
 ]
 

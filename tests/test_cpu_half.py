@@ -1,4 +1,4 @@
-"""csrc/half.h, every pattern: bfloat16 and float16 through the CPU kernel and back."""
+"""csrc/math/half.h, every pattern: bfloat16 and float16 through the CPU kernel and back."""
 
 from collections.abc import Iterator
 

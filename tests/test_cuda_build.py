@@ -1,4 +1,4 @@
-"""What nvcc makes of csrc/cuda.cu, on a machine without a GPU: resources and machine code."""
+"""What nvcc makes of csrc/cuda, on a machine without a GPU: resources and machine code."""
 
 import ctypes.util
 import importlib.util
@@ -29,7 +29,8 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         f"-gencode=arch=compute_{request.param},code=sm_{request.param}",
         "-Xptxas=-v",
         "-c",
-        str(ROOT / "csrc" / "cuda.cu"),
+        f"-I{ROOT / 'csrc'}",
+        str(ROOT / "csrc" / "cuda" / "launcher.cu"),
         "-o",
         str(target),
     ]
@@ -88,10 +89,10 @@ def test_a_missing_driver_is_called_missing(compiled, tmp_path: Path) -> None:
         pytest.skip("this machine has a CUDA driver")
     source, program = tmp_path / "reason.cpp", tmp_path / "reason"
     source.write_text(
-        '#include <cstdio>\n#include "cuda_launcher.h"\n'
+        '#include <cstdio>\n#include "cuda/launcher.h"\n'
         "int main() { std::puts(fused_warmup::cuda::unavailable_reason().c_str()); }\n"
     )
-    parts = [str(source), str(target), str(ROOT / "csrc" / "cuda_tables.cpp")]
+    parts = [str(source), str(target), str(ROOT / "csrc" / "cuda" / "tables.cpp")]
     command = [str(NVCC), "-std=c++17", f"-I{ROOT / 'csrc'}", *parts, "-o", str(program)]
     linked = subprocess.run(command, capture_output=True, text=True)
     assert linked.returncode == 0, linked.stderr

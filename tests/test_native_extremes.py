@@ -1,4 +1,4 @@
-"""The ends of int64 and of float64: csrc/schedule.h, its Python twin and the count itself."""
+"""The ends of int64 and of float64: csrc/math/schedule.h, its Python twin and the count itself."""
 
 import contextlib
 import math

@@ -1,4 +1,4 @@
-"""csrc/schedule.h against its Python twin, and the rate that a step really uses."""
+"""csrc/math/schedule.h against its Python twin, and the rate that a step really uses."""
 
 import math
 from collections.abc import Sequence

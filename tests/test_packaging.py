@@ -107,10 +107,14 @@ def test_wheel_extension_links_no_torch_and_no_cuda_library(
     assert not libraries & {"torch", "torch_cpu", "torch_python", "c10", "cudart"}
 
 
+def native_sources() -> list[Path]:
+    return sorted(path for path in (ROOT / "csrc").rglob("*") if path.is_file())
+
+
 def test_sdist_holds_all_that_builds_and_tests(sdist: set[str]) -> None:
     tests = {f"tests/{path.name}" for path in (ROOT / "tests").glob("*.py")}
     docs = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.*")}
-    native = {f"csrc/{path.name}" for path in (ROOT / "csrc").iterdir()}
+    native = {str(path.relative_to(ROOT)) for path in native_sources()}
     build = {"setup.py", "pyproject.toml", "MANIFEST.in", "Makefile", "LICENSE", "CHANGELOG.md"}
     assert sdist >= package_files("*.py", "*.pyi", "py.typed") | tests | docs | native | build
 
@@ -122,10 +126,10 @@ def test_sdist_holds_nothing_that_was_built(sdist: set[str]) -> None:
 
 def test_csrc_includes_no_torch_header() -> None:
     include = re.compile(r'^\s*#\s*include\s*[<"]((?:torch|ATen|c10|caffe2)/[^>"]*)', re.MULTILINE)
-    sources = sorted((ROOT / "csrc").iterdir())
+    sources = native_sources()
     assert sources
     assert {
-        path.name: found for path in sources if (found := include.findall(path.read_text()))
+        str(path): found for path in sources if (found := include.findall(path.read_text()))
     } == {}
 
 

@@ -1,4 +1,4 @@
-"""The native CPU kernel (csrc/cpu.cpp)."""
+"""The native CPU kernel (csrc/cpu/plan.cpp)."""
 
 from collections.abc import Sequence
 from functools import cache

@@ -1,4 +1,4 @@
-"""The CUDA kernel (csrc/cuda.cu)."""
+"""The CUDA kernel (csrc/cuda/launcher.cu)."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,8 +1,8 @@
 """The device code of the Triton backend: every tensor of a device in one launch.
 
-It restates ``csrc/sgd.h`` (one element) and ``csrc/plan.h`` (what a launch reads); tests pin it to
-the reference. Every fused multiply-add is written out, and launches turn the compiler's own
-contraction off.
+It restates ``csrc/math/sgd.h`` (one element) and ``csrc/launch/plan.h`` (what a launch reads);
+tests pin it to the reference. Every fused multiply-add is written out, and launches turn the
+compiler's own contraction off.
 
 `triton_tables.py` fills the tables. A word is 8 bytes; float64 are held by their bits.
 """

@@ -1,4 +1,4 @@
-"""The learning rate on the device: ``csrc/schedule.h`` in Triton.
+"""The learning rate on the device: ``csrc/math/schedule.h`` in Triton.
 
 Closed form in float64 from the int64 step. A word is 8 bytes; tables hold float64 by its bits.
 """

@@ -1,0 +1,447 @@
+#include "host/host_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <utility>
+
+#include "host/options.h"
+#include "host/packed.h"
+
+namespace fused_warmup {
+namespace {
+
+// From this many tensors on, torch's own structures about them outgrow the caches between two
+// steps: a look at each then waits for memory, unless it is asked for some tensors ahead.
+constexpr size_t MANY = 1000;
+constexpr size_t AHEAD = 8;
+
+// Interned once: a dict look-up then compares pointers.
+PyObject* name(const char* text) { return PyUnicode_InternFromString(text); }
+
+// Not by its repr: torch would read memory that may be gone.
+[[noreturn]] void refuse(const py::object& tensor) {
+  throw py::type_error("no native kernel for a " + std::string(py::str(tensor.attr("dtype"))) +
+                       " tensor of shape " + std::string(py::str(tensor.attr("shape"))) + " on " +
+                       std::string(py::str(tensor.attr("device"))) +
+                       ": it must be dense, with memory of its own, on the device of the plan");
+}
+
+// A Python list or None, as a list of objects of which None is a null.
+py::object item_or_null(const py::list& list, size_t i) {
+  const auto item = py::reinterpret_borrow<py::object>(list[i]);
+  return item.is_none() ? py::object() : item;
+}
+
+}  // namespace
+
+HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
+                   const py::list& first_steps, const std::vector<int32_t>& group_of,
+                   const py::list& schedules, const std::vector<int32_t>& schedule_of,
+                   const std::vector<int32_t>& momentum_schedule_of, const py::object& t,
+                   const py::object& lr)
+    : schedule_of_(schedule_of),
+      momentum_schedule_of_(momentum_schedule_of),
+      t_(t),
+      lr_(lr),
+      active_(py::list()) {
+  check_indices("group_of", group_of, params.size(), 0, schedule_of.size());
+  check_indices("schedule_of", schedule_of, schedule_of.size(), -1, schedules.size());
+  check_indices("momentum_schedule_of", momentum_schedule_of, schedule_of.size(), -1,
+                schedules.size());
+  DLTensor count;
+  if (!view_tensor(t.ptr(), &count)) refuse(t);
+  device_ = count.device;
+  const py::object grad = py::module_::import("torch").attr("Tensor").attr("grad");
+  parameters_.reserve(params.size());
+  for (size_t i = 0; i < params.size(); ++i) {
+    add_parameter(params[i], item_or_null(momentum_buffers, i), item_or_null(first_steps, i),
+                  group_of[i], grad);
+  }
+  for (const py::handle packed : schedules) {
+    const py::tuple pair = packed.cast<py::tuple>();
+    values_.push_back(pair[1].cast<std::vector<double>>());
+    segments_.push_back(unpack_segments(pair[0].cast<py::bytes>(), values_.back().size()));
+  }
+  for (size_t i = 0; i < segments_.size(); ++i) {
+    schedules_.push_back({segments_[i].data(), static_cast<int64_t>(segments_[i].size()),
+                          values_[i].data(), static_cast<int64_t>(values_[i].size())});
+  }
+  groups_.resize(schedule_of_.size());
+  lr_tensors_.resize(groups_.size());
+  if (has_many()) {
+    for (Parameter& each : parameters_) {
+      each.tensor_look.find_prefetch_address(each.tensor.ptr());
+      if (each.momentum_buffer)
+        each.momentum_look.find_prefetch_address(each.momentum_buffer.ptr());
+    }
+  }
+}
+
+void HostPlan::add_parameter(const py::object& tensor, const py::object& momentum_buffer,
+                             const py::object& first_step, int32_t group,
+                             const py::object& torch_grad) {
+  const size_t i = parameters_.size();
+  // Its memory may be elsewhere for now (an offloader's), until it has a gradient.
+  const TensorLook look(tensor.ptr());
+  DLTensor view;
+  if (look ? !look.view(&view) || !look.view_device(&view.device)
+           : !view_tensor(tensor.ptr(), &view)) {
+    refuse(tensor);
+  }
+  const std::optional<DType> dtype = dtype_of(view);
+  if (!dtype || !same_device(view.device, device_)) refuse(tensor);
+  layouts_.push_back(view);
+  Parameter parameter{};
+  parameter.tensor = tensor;
+  parameter.tensor_look = look;
+  parameter.type = Py_TYPE(tensor.ptr());
+  parameter.own_grad = py::getattr(py::type::of(tensor), "grad").is(torch_grad);
+  asks_for_grads_ = asks_for_grads_ || !parameter.own_grad || !parameter.tensor_look;
+  parameter.entry.param = data_of(view);
+  parameter.entry.param_dtype = *dtype;
+  parameter.entry.n_elements = n_elements_of(view);
+  parameter.entry.group = group;
+  // A buffer that is not like its parameter has been left behind while there was no momentum.
+  if (momentum_buffer && view_tensor(momentum_buffer.ptr(), &view) && layouts_.match(i, view) &&
+      dtype_of(view) == dtype && same_device(view.device, device_)) {
+    parameter.momentum_buffer = momentum_buffer;
+    parameter.momentum_look = TensorLook(momentum_buffer.ptr());
+    parameter.entry.momentum_buffer = data_of(view);
+  }
+  if (first_step) {
+    parameter.first_step = first_step;
+    parameter.mark_look = TensorLook(first_step.ptr());
+  }
+  parameters_.push_back(std::move(parameter));
+}
+
+bool HostPlan::has_group(size_t group) const {
+  return std::any_of(parameters_.begin(), parameters_.end(), [group](const Parameter& each) {
+    return static_cast<size_t>(each.entry.group) == group;
+  });
+}
+
+bool HostPlan::has_many() const { return parameters_.size() >= MANY && reads_libtorch(); }
+
+bool HostPlan::in_range(const Group& group) const {
+  const auto good = [](double value) { return std::isfinite(value) && value >= 0; };
+  return good(group.lr) && good(group.weight_decay) && good(group.momentum) &&
+         std::isfinite(group.dampening);
+}
+
+// A tensor of one element on the plan's device.
+bool HostPlan::view_scalar(PyObject* tensor, DLTensor* view) const {
+  return view_tensor(tensor, view) && same_device(view->device, device_) &&
+         n_elements_of(*view) == 1;
+}
+
+bool HostPlan::read_groups(const py::list& groups) {
+  static PyObject* const lr = name("lr");
+  static PyObject* const weight_decay = name("weight_decay");
+  static PyObject* const momentum = name("momentum");
+  static PyObject* const dampening = name("dampening");
+  static PyObject* const nesterov = name("nesterov");
+  static PyObject* const maximize = name("maximize");
+  static PyObject* const differentiable = name("differentiable");
+
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    if (groups.size() != groups_.size()) return false;  // a number's own code may change the list
+    const py::object held = groups[i];
+    PyObject* dict = held.ptr();
+    if (!PyDict_Check(dict)) return false;
+    Group& group = groups_[i];
+    group.schedule = schedule_of_[i];
+    group.momentum_schedule = momentum_schedule_of_[i];
+    group.lr = 0.0;
+    group.lr_ptr = nullptr;
+    group.lr_dtype = DType::FLOAT64;
+    lr_tensors_[i] = py::object();
+    PyObject* by_autograd = PyDict_GetItem(dict, differentiable);
+    if (by_autograd != nullptr && by_autograd != Py_False && has_group(i)) return false;
+    PyObject* rate = PyDict_GetItem(dict, lr);
+    if (rate != nullptr && is_tensor(rate)) {
+      lr_tensors_[i] = py::reinterpret_borrow<py::object>(rate);
+    } else if (!read_number(dict, lr, &group.lr)) {
+      return false;
+    }
+    if (!read_number(dict, weight_decay, &group.weight_decay) ||
+        !read_number(dict, momentum, &group.momentum) ||
+        !read_number(dict, dampening, &group.dampening) ||
+        !read_flag(dict, nesterov, &group.nesterov) ||
+        !read_flag(dict, maximize, &group.maximize) || !in_range(group)) {
+      return false;
+    }
+  }
+  return groups.size() == groups_.size();
+}
+
+bool HostPlan::look_at_rates() {
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    if (!lr_tensors_[i]) continue;
+    Group& group = groups_[i];
+    DLTensor view;
+    if (!view_scalar(lr_tensors_[i].ptr(), &view)) return false;
+    const std::optional<DType> dtype = dtype_of(view);
+    if (!dtype) return false;
+    group.lr_ptr = data_of(view);
+    group.lr_dtype = *dtype;
+    if (device_.device_type != kDLCPU) continue;  // reading it would wait for the device
+    const double value = base_lr(group);
+    if (!std::isfinite(value) || value < 0) return false;
+  }
+  return true;
+}
+
+bool HostPlan::look_at_scalars() {
+  const auto scalar = [this](const py::object& tensor, const float** out) {
+    *out = nullptr;
+    if (!tensor || tensor.is_none()) return true;
+    DLTensor view;
+    if (!view_scalar(tensor.ptr(), &view) || dtype_of(view) != DType::FLOAT32) return false;
+    *out = static_cast<const float*>(data_of(view));
+    return true;
+  };
+  DLTensor view;
+  if (!view_scalar(t_.ptr(), &view) || !is_int64(view)) return false;
+  step_.t = static_cast<int64_t*>(data_of(view));
+  if (!view_tensor(lr_.ptr(), &view) || dtype_of(view) != DType::FLOAT64 ||
+      !same_device(view.device, device_) || view.ndim != 1 ||
+      view.shape[0] != static_cast<int64_t>(groups_.size()) ||
+      (view.shape[0] > 1 && view.strides[0] != 1)) {
+    return false;
+  }
+  step_.lr = static_cast<double*>(data_of(view));
+  return scalar(grad_scale_, &step_.grad_scale) && scalar(found_inf_, &step_.found_inf);
+}
+
+void HostPlan::read_grads(const py::object& grads) {
+  static PyObject* const grad_name = name("grad");
+  grads_.clear();
+  if (!grads.is_none()) {
+    const auto list = grads.cast<py::list>();
+    for (const py::handle each : list) {
+      grads_.push_back(py::reinterpret_borrow<py::object>(each));
+    }
+  } else if (asks_for_grads_) {
+    grads_.reserve(parameters_.size());
+    for (const Parameter& parameter : parameters_) {
+      auto grad =
+          py::reinterpret_steal<py::object>(PyObject_GetAttr(parameter.tensor.ptr(), grad_name));
+      if (!grad) throw py::error_already_set();
+      grads_.push_back(std::move(grad));
+    }
+  }
+  if (reads_libtorch()) return;
+  // Only Python can tell autograd then, and it must before the last look.
+  py::list written;
+  for (size_t i = 0; i < grads_.size() && i < parameters_.size(); ++i) {
+    if (grads_[i].is_none()) continue;
+    written.append(parameters_[i].tensor);
+    if (step_.write_grads && grad_scale_ && !grad_scale_.is_none()) written.append(grads_[i]);
+  }
+  py::module_::import("torch.autograd.graph").attr("increment_version")(written);
+}
+
+bool HostPlan::read(const StepInputs& inputs) {
+  grad_scale_ = inputs.grad_scale;
+  found_inf_ = inputs.found_inf;
+  step_.write_grads = inputs.write_grads;
+  if (!read_groups(inputs.groups)) return false;
+  read_grads(inputs.grads);
+  return grads_.empty() || grads_.size() == parameters_.size();
+}
+
+// Looks at a tensor that has, or should have, the layout of parameter i. In full where it is not
+// where it was: memory that has been given away may be elsewhere, or smaller.
+bool HostPlan::look_at(size_t i, const TensorLook& look, PyObject* object, Place* place,
+                       DLTensor* view) const {
+  if (!look) {
+    if (!view_tensor(object, view) || !same_device(view->device, device_)) return false;
+    place->data = view->data;
+    return layouts_.match(i, *view);
+  }
+  if (!look.view(view) || !layouts_.match(i, *view)) return false;
+  const int64_t bytes = look.storage_bytes();
+  if (view->data == place->data && bytes == place->storage_bytes) return true;
+  if (view->data == nullptr && parameters_[i].entry.n_elements > 0) return false;
+  if (!look.view_device(&view->device) || !same_device(view->device, device_) ||
+      !look.fits_storage(*view, bytes)) {
+    return false;
+  }
+  *place = {view->data, bytes};
+  return true;
+}
+
+bool HostPlan::look_at_mark(size_t i) {
+  Parameter& parameter = parameters_[i];
+  if (!parameter.first_step) return true;
+  DLTensor view;
+  if (!view_scalar(parameter.first_step.ptr(), &view) || !is_int64(view)) return false;
+  parameter.entry.first_step = static_cast<int64_t*>(data_of(view));
+  return true;
+}
+
+// Finds parameter i, its gradient, momentum and mark, if it has a gradient.
+bool HostPlan::look_at_parameter(size_t i) {
+  Parameter& parameter = parameters_[i];
+  TensorEntry& entry = parameter.entry;
+  PyObject* tensor = parameter.tensor.ptr();
+  if (Py_TYPE(tensor) != parameter.type) return false;
+
+  PyObject* grad_object = nullptr;
+  TensorLook grad;
+  if (grads_.empty()) {
+    grad = parameter.tensor_look.grad();
+    parameter.active = static_cast<bool>(grad);
+  } else {
+    grad_object = grads_[i].ptr();
+    parameter.active = grad_object != Py_None;
+    if (parameter.active) grad = TensorLook(grad_object);
+    if (parameter.active && !grad && reads_libtorch()) return false;
+  }
+  parameter.grad_look = grad;
+  if (!parameter.active) return true;
+
+  const Group& group = groups_[static_cast<size_t>(entry.group)];
+  DLTensor view;
+  if (!look_at(i, grad, grad_object, &parameter.grad_place, &view)) return false;
+  const std::optional<DType> grad_dtype = dtype_of(view);
+  if (!grad_dtype) return false;
+  entry.grad = data_of(view);
+  entry.grad_dtype = *grad_dtype;
+
+  if (!look_at(i, parameter.tensor_look, tensor, &parameter.place, &view) ||
+      dtype_of(view) != entry.param_dtype) {
+    return false;
+  }
+  disjoint_ = disjoint_ && entry.param == data_of(view);
+  entry.param = data_of(view);
+
+  // A mark is kept without dampening, too: there may be some again.
+  if (!look_at_mark(i)) return false;
+  if (group.momentum == 0) return true;
+  if (!parameter.momentum_buffer || (group.dampening != 0 && !parameter.first_step)) return false;
+  if (!look_at(i, parameter.momentum_look, parameter.momentum_buffer.ptr(),
+               &parameter.momentum_place, &view) ||
+      dtype_of(view) != entry.param_dtype) {
+    return false;
+  }
+  disjoint_ = disjoint_ && entry.momentum_buffer == data_of(view);
+  entry.momentum_buffer = data_of(view);
+  return true;
+}
+
+// Whether two active parameters share memory, or two gradients: threads would write it side by
+// side.
+bool HostPlan::overlap(bool grads) const {
+  struct Interval {
+    uintptr_t begin, end;
+    size_t owner;
+  };
+  std::vector<Interval> intervals;
+  intervals.reserve(2 * entries_.size());
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const TensorEntry& entry = entries_[i];
+    const auto add = [&](const void* data, DType dtype) {
+      const auto begin = reinterpret_cast<uintptr_t>(data);
+      const auto size = static_cast<uintptr_t>(entry.n_elements * size_of(dtype));
+      if (data != nullptr) intervals.push_back({begin, begin + size, i});
+    };
+    if (grads) {
+      add(entry.grad, entry.grad_dtype);
+    } else {
+      add(entry.param, entry.param_dtype);
+      add(entry.momentum_buffer, entry.param_dtype);
+    }
+  }
+  std::sort(intervals.begin(), intervals.end(),
+            [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
+  Interval furthest{0, 0, 0};
+  for (const Interval& each : intervals) {
+    if (each.begin < furthest.end && each.owner != furthest.owner) return true;
+    if (each.end > furthest.end) furthest = each;
+  }
+  return false;
+}
+
+bool HostPlan::look() {
+  if (!look_at_rates() || !look_at_scalars()) return false;
+  entries_.clear();
+  n_active_ = 0;
+  bool same_active = true;
+  const bool many = has_many();
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (many && i + AHEAD < parameters_.size()) parameters_[i + AHEAD].prefetch();
+    Parameter& parameter = parameters_[i];
+    const bool was_active = parameter.active;
+    if (!look_at_parameter(i)) {
+      ++generation_;  // some of the active flags are new
+      disjoint_ = false;
+      return false;
+    }
+    same_active = same_active && parameter.active == was_active;
+    if (!parameter.active) continue;
+    ++n_active_;
+    if (parameter.entry.n_elements > 0) entries_.push_back(parameter.entry);
+  }
+  if (!same_active) {
+    ++generation_;
+    disjoint_ = false;
+  }
+  disjoint_ = disjoint_ || !overlap(/*grads=*/false);
+  const bool writes_grads = step_.write_grads && step_.grad_scale != nullptr;
+  return disjoint_ && !(writes_grads && overlap(/*grads=*/true));
+}
+
+void HostPlan::bump_versions() const {
+  if (!reads_libtorch()) return;  // read_grads() has
+  const bool grads = step_.write_grads && step_.grad_scale != nullptr;
+  for (const Parameter& parameter : parameters_) {
+    if (!parameter.active) continue;
+    parameter.tensor_look.bump_version();
+    const Group& group = groups_[static_cast<size_t>(parameter.entry.group)];
+    if (group.momentum != 0) parameter.momentum_look.bump_version();
+    if (grads) parameter.grad_look.bump_version();
+  }
+}
+
+void HostPlan::release() {
+  // What goes may run Python code, which must find the plan in order.
+  const std::vector<py::object> grads = std::move(grads_);
+  grads_.clear();
+  std::fill(lr_tensors_.begin(), lr_tensors_.end(), py::object());
+  grad_scale_ = found_inf_ = py::object();
+}
+
+bool HostPlan::prepare(const StepInputs& inputs) { return read(inputs) && look(); }
+
+bool HostPlan::launch(bool advance) {
+  if (!look()) {
+    throw std::runtime_error(
+        "a parameter, its gradient or its state changed while the step was being made: do not "
+        "change them from hooks, other threads or __del__ during step()");
+  }
+  const bool skipped = skips();
+  if (!skipped) {
+    bump_versions();
+    launch_kernel(advance);
+  }
+  release();
+  return !skipped;
+}
+
+py::object HostPlan::active() {
+  if (listed_ != generation_) {
+    listed_ = generation_;
+    py::list active;
+    for (const Parameter& parameter : parameters_) {
+      if (parameter.active) active.append(parameter.tensor);
+    }
+    active_ = active;
+  }
+  return active_;
+}
+
+}  // namespace fused_warmup

@@ -1,0 +1,144 @@
+// What the host knows of one device's step: which tensors a launch touches and where they lie.
+//
+// Built once by Python (fused_warmup/plan.py). Each step has two phases. read() asks Python for
+// what only Python can tell; Python code may run meanwhile (a property, a number's __float__, the
+// garbage collector) and may change anything. look() then finds, in one pass without Python, where
+// everything lies now, and the kernel is launched before Python runs again: Python's lock is held
+// until the launch has returned. So nothing that a look found can be gone when the kernel uses it.
+//
+// Whatever it does not understand it leaves to Python by returning false: nothing has been touched
+// then, and Python finds a slower way or the right words for an error.
+#pragma once
+
+#include <string>
+
+#include "host/tensor.h"
+
+namespace fused_warmup {
+
+// What one step is given, beside the tensors of the plan.
+struct StepInputs {
+  py::list groups;
+  py::object grads;  // None takes each parameter's own .grad; a list gives them, None in it: none
+  py::object grad_scale, found_inf;  // GradScaler's scalars or None
+  bool write_grads = false;          // leave unscaled gradients behind
+};
+
+class HostPlan {
+ public:
+  // params, momentum_buffers (tensor or None), first_steps (tensor or None), group_of: one entry a
+  // parameter. schedules: (segments, values) as Schedule.pack() gives them; schedule_of (of the
+  // rate) and momentum_schedule_of: one index a group, -1 for none. t: int64 scalar; lr: float64,
+  // one element a group.
+  HostPlan(const py::list& params, const py::list& momentum_buffers, const py::list& first_steps,
+           const std::vector<int32_t>& group_of, const py::list& schedules,
+           const std::vector<int32_t>& schedule_of,
+           const std::vector<int32_t>& momentum_schedule_of, const py::object& t,
+           const py::object& lr);
+  virtual ~HostPlan() = default;
+
+  // The parts of a step, in this order; host_step.cpp calls them for all plans of an optimizer.
+  bool read(const StepInputs& inputs);
+  bool look();
+  bool has_active() const { return n_active_ > 0; }
+  // Whether found_inf is known, on the host, to skip the step.
+  virtual bool skips() const { return false; }
+  // Tells autograd that the launch writes to the active parameters, and to their gradients.
+  void bump_versions() const;
+  virtual void launch_kernel(bool advance) = 0;
+  // Lets go of what the step was given.
+  void release();
+
+  // The same step by two calls, for plans that Python launches among others: launch() looks again,
+  // as Python code has run since. False where found_inf is known to have skipped the step.
+  bool prepare(const StepInputs& inputs);
+  bool launch(bool advance);
+
+  // Parameters that the step updates, a list.
+  py::object active();
+
+  const DLDevice& device() const { return device_; }
+
+  template <typename Visit>
+  void for_each_object(Visit visit) {
+    for (Parameter& parameter : parameters_) {
+      visit(parameter.tensor);
+      visit(parameter.momentum_buffer);
+      visit(parameter.first_step);
+    }
+    for (py::object& each : lr_tensors_) visit(each);
+    for (py::object& each : grads_) visit(each);
+    for (py::object* each : {&t_, &lr_, &grad_scale_, &found_inf_, &active_}) visit(*each);
+  }
+
+ protected:
+  // Reads the groups' options; those that are tensors are looked at by look_at_rates().
+  bool read_groups(const py::list& groups);
+  bool look_at_rates();
+
+  std::vector<TensorEntry> entries_;  // of active parameters, empty tensors left out
+  std::vector<Group> groups_;
+  std::vector<Schedule> schedules_;
+  StepScalars step_{};
+  uint64_t generation_ = 0;  // changes with the set of active parameters
+  DLDevice device_{};
+
+ private:
+  // Where a tensor was when it was last examined in full.
+  struct Place {
+    const void* data = nullptr;
+    int64_t storage_bytes = -1;
+  };
+
+  struct Parameter {
+    py::object tensor, momentum_buffer, first_step;
+    TensorLook tensor_look, momentum_look, mark_look;
+    TensorLook grad_look;  // of the last gradient, which may be gone: only to prefetch
+    Place place, momentum_place, grad_place;
+    TensorEntry entry;
+    PyTypeObject* type;
+    bool active;
+    bool own_grad;  // .grad is torch's own attribute, not a subclass's
+
+    // Always inlined: to gcc a function that only prefetches does nothing, and calls to it go.
+    [[gnu::always_inline]] void prefetch() const {
+      __builtin_prefetch(tensor.ptr());
+      tensor_look.prefetch();
+      momentum_look.prefetch();
+      grad_look.prefetch();
+    }
+  };
+
+  void add_parameter(const py::object& tensor, const py::object& momentum_buffer,
+                     const py::object& first_step, int32_t group, const py::object& torch_grad);
+  bool has_many() const;
+  bool has_group(size_t group) const;
+  bool in_range(const Group& group) const;
+  bool view_scalar(PyObject* tensor, DLTensor* view) const;
+  bool look_at_scalars();
+  void read_grads(const py::object& grads);
+  bool look_at_parameter(size_t i);
+  bool look_at(size_t i, const TensorLook& look, PyObject* object, Place* place,
+               DLTensor* view) const;
+  bool look_at_mark(size_t i);
+  bool overlap(bool grads) const;
+
+  std::vector<Parameter> parameters_;
+  Layouts layouts_;
+  std::vector<int32_t> schedule_of_, momentum_schedule_of_;
+  std::vector<std::vector<Segment>> segments_;
+  std::vector<std::vector<double>> values_;
+  py::object t_, lr_, active_;
+
+  // What read() was given, held until release().
+  std::vector<py::object> lr_tensors_;  // one a group; null where lr is a number
+  std::vector<py::object> grads_;       // one a parameter, or none at all: each has its own
+  py::object grad_scale_, found_inf_;
+
+  size_t n_active_ = 0;
+  bool asks_for_grads_ = false;     // some gradients only Python can tell
+  bool disjoint_ = false;           // no two active tensors share memory, where they were last
+  uint64_t listed_ = ~uint64_t{0};  // generation that active_ was made for
+};
+
+}  // namespace fused_warmup

@@ -1,0 +1,93 @@
+#include "host/host_step.h"
+
+#include <stdexcept>
+
+namespace fused_warmup {
+
+HostStep::HostStep(const py::object& watch, const py::list& frozen, const py::list& plans,
+                   bool counts)
+    : watch_object_(watch), watch_(watch.cast<const Watch*>()), counts_(counts) {
+  for (const py::handle each : frozen) {
+    frozen_.push_back({py::reinterpret_borrow<py::object>(each), TensorLook(each.ptr())});
+  }
+  for (const py::handle each : plans) {
+    plan_objects_.push_back(py::reinterpret_borrow<py::object>(each));
+    plans_.push_back(each.cast<HostPlan*>());
+  }
+  for (size_t i = 0; i < plans_.size(); ++i) {
+    bool last = true;
+    for (size_t j = i + 1; j < plans_.size(); ++j) {
+      last = last && !same_device(plans_[i]->device(), plans_[j]->device());
+    }
+    advances_.push_back(last);
+  }
+}
+
+bool HostStep::run(const py::dict& state, const py::list& groups, const py::object& grad_scale,
+                   const py::object& found_inf, bool write_grads) {
+  if (running_) {
+    throw std::runtime_error(
+        "step() was called from inside the same optimizer's step(): take the call out of the hook, "
+        "property or __del__ that makes it");
+  }
+  struct Running {
+    HostStep* step;
+    explicit Running(HostStep* self) : step(self) { step->running_ = true; }
+    ~Running() {
+      step->running_ = false;
+      for (HostPlan* plan : step->plans_) plan->release();
+    }
+  };
+  const Running running(this);
+  // Parameters of two plans may share a gradient, which would then be unscaled twice.
+  if (plans_.size() > 1 && write_grads && !grad_scale.is_none()) return false;
+  const StepInputs inputs{groups, py::none(), grad_scale, found_inf, write_grads};
+  return read(inputs) && look(state, groups) && launch();
+}
+
+bool HostStep::read(const StepInputs& inputs) {
+  for (HostPlan* plan : plans_) {
+    if (!plan->read(inputs)) return false;
+  }
+  static PyObject* const grad_name = PyUnicode_InternFromString("grad");
+  for (const Frozen& each : frozen_) {
+    if (each.look && !each.look.grad()) continue;
+    const auto grad =
+        py::reinterpret_steal<py::object>(PyObject_GetAttr(each.tensor.ptr(), grad_name));
+    if (!grad) throw py::error_already_set();
+    if (!grad.is_none()) return false;
+  }
+  return true;
+}
+
+// From here to the end of launch() no Python code runs.
+bool HostStep::look(const py::dict& state, const py::list& groups) const {
+  if (!watch_->unchanged(state, groups)) return false;
+  for (HostPlan* plan : plans_) {
+    if (!plan->look()) return false;
+  }
+  return true;
+}
+
+bool HostStep::launch() {
+  // A step without any gradient is no step; one that has some counts on every device.
+  bool any = false;
+  for (const HostPlan* plan : plans_) any = any || plan->has_active();
+  if (!any) return true;
+  std::vector<bool> skipped;
+  for (const HostPlan* plan : plans_) skipped.push_back(plan->skips());
+  // Autograd may refuse, and a step is done whole or not at all: all of this before any launch.
+  try {
+    for (size_t i = 0; i < plans_.size(); ++i) {
+      if (!skipped[i]) plans_[i]->bump_versions();
+    }
+  } catch (const std::exception&) {
+    return false;  // Python has better words for it
+  }
+  for (size_t i = 0; i < plans_.size(); ++i) {
+    if (!skipped[i]) plans_[i]->launch_kernel(counts_ && advances_[i]);
+  }
+  return true;
+}
+
+}  // namespace fused_warmup

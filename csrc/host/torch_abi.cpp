@@ -1,0 +1,291 @@
+#include "host/torch_abi.h"
+
+#include <dlfcn.h>
+#include <pybind11/pybind11.h>
+
+#include <type_traits>
+#include <utility>
+
+namespace fused_warmup {
+namespace {
+
+namespace py = pybind11;
+
+// A tensor as libtorch passes it by reference: an at::Tensor is one pointer.
+using Tensor = void* const;
+
+// As torch/csrc/inductor/aoti_torch/c/shim.h declares them; 0 is success.
+using GetDataPtr = int32_t (*)(Tensor* tensor, void** data);
+using GetDims = int32_t (*)(Tensor* tensor, int64_t** sizes_or_strides);
+using GetInt64 = int32_t (*)(Tensor* tensor, int64_t* value);
+using GetInt32 = int32_t (*)(Tensor* tensor, int32_t* value);
+using GetCode = int32_t (*)();
+using DeleteTensor = int32_t (*)(void** tensor);
+// torch/csrc/stable/c/shim.h, since 2.14: a handle, as the Python function before it makes.
+using TensorFromPyObject = int32_t (*)(void* object, void*** handle);
+
+// const at::Tensor& c10::TensorImpl::grad() const
+using GradOf = Tensor* (*)(const void* impl);
+constexpr const char* GRAD_OF = "_ZNK3c1010TensorImpl4gradEv";
+// void torch::autograd::impl::bump_version(const at::Tensor&)
+using BumpVersion = void (*)(Tensor* tensor);
+constexpr const char* BUMP_VERSION = "_ZN5torch8autograd4impl12bump_versionERKN2at6TensorE";
+// bool at::native::is_neg(const at::Tensor&): whether memory is to be read with the opposite sign.
+using IsNeg = bool (*)(Tensor* tensor);
+constexpr const char* IS_NEG = "_ZN2at6native6is_negERKNS_6TensorE";
+
+struct Functions {
+  GetDataPtr get_data_ptr = nullptr;
+  GetDims get_sizes = nullptr, get_strides = nullptr;
+  GetInt64 get_dim = nullptr, get_storage_size = nullptr, get_storage_offset = nullptr;
+  GetInt32 get_dtype = nullptr, get_layout = nullptr;
+  GetInt32 get_device_type = nullptr, get_device_index = nullptr;
+  DeleteTensor delete_tensor = nullptr;
+  TensorFromPyObject from_object = nullptr;
+  GradOf grad_of = nullptr;
+  BumpVersion bump_version = nullptr;
+  IsNeg is_neg = nullptr;
+
+  int32_t strided = 0, float32 = 0, float64 = 0, bfloat16 = 0, float16 = 0, int64 = 0;
+  int32_t cpu = 0, cuda = 0;
+  const void* undefined = nullptr;  // what stands for "no tensor"
+  Py_ssize_t offset = 0;            // of the at::Tensor in a Python tensor
+  PyTypeObject* type = nullptr;     // of all Python tensors
+
+  bool find_symbols();
+  bool try_them();
+  const void* impl_of(py::handle tensor) const;
+  bool find_offset(const py::object& tensor);
+};
+
+bool Functions::find_symbols() {
+  void* library = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
+  if (library == nullptr) return false;
+  bool found = true;
+  const auto find = [library, &found](const char* name, auto* function) {
+    *function = reinterpret_cast<std::remove_pointer_t<decltype(function)>>(dlsym(library, name));
+    found = found && *function != nullptr;
+  };
+  find("aoti_torch_get_data_ptr", &get_data_ptr);
+  find("aoti_torch_get_sizes", &get_sizes);
+  find("aoti_torch_get_strides", &get_strides);
+  find("aoti_torch_get_dim", &get_dim);
+  find("aoti_torch_get_storage_size", &get_storage_size);
+  find("aoti_torch_get_storage_offset", &get_storage_offset);
+  find("aoti_torch_get_dtype", &get_dtype);
+  find("aoti_torch_get_layout", &get_layout);
+  find("aoti_torch_get_device_type", &get_device_type);
+  find("aoti_torch_get_device_index", &get_device_index);
+  find("aoti_torch_delete_tensor_object", &delete_tensor);
+  find(BUMP_VERSION, &bump_version);
+  find(IS_NEG, &is_neg);
+  find(GRAD_OF, &grad_of);  // of libc10, which libtorch_cpu needs
+  for (const auto& [name, code] : {std::pair{"aoti_torch_layout_strided", &strided},
+                                   {"aoti_torch_dtype_float32", &float32},
+                                   {"aoti_torch_dtype_float64", &float64},
+                                   {"aoti_torch_dtype_bfloat16", &bfloat16},
+                                   {"aoti_torch_dtype_float16", &float16},
+                                   {"aoti_torch_dtype_int64", &int64},
+                                   {"aoti_torch_device_type_cpu", &cpu},
+                                   {"aoti_torch_device_type_cuda", &cuda}}) {
+    GetCode get_code = nullptr;
+    find(name, &get_code);
+    if (get_code != nullptr) *code = get_code();
+  }
+  if (!found) return false;
+  void* python_library = dlopen("libtorch_python.so", RTLD_LAZY | RTLD_NOLOAD);
+  from_object = reinterpret_cast<TensorFromPyObject>(
+      dlsym(python_library != nullptr ? python_library : library, "torch_tensor_from_pyobject"));
+  return true;
+}
+
+// What a tensor's Python object stands for; null where this torch does not tell.
+const void* Functions::impl_of(py::handle tensor) const {
+  void** handle = nullptr;
+  py::object capsule;
+  if (from_object != nullptr) {
+    if (from_object(tensor.ptr(), &handle) != 0) return nullptr;
+  } else {
+    const py::object c = py::module_::import("torch").attr("_C");
+    const py::object aoti = py::getattr(c, "_aoti", py::none());
+    const py::object make = py::getattr(aoti, "unsafe_alloc_void_ptr_from_tensor", py::none());
+    if (make.is_none()) return nullptr;
+    capsule = make(tensor);
+    handle = static_cast<void**>(PyCapsule_GetPointer(capsule.ptr(), nullptr));
+    if (handle == nullptr) throw py::error_already_set();
+  }
+  const void* impl = *handle;
+  delete_tensor(handle);
+  return impl;
+}
+
+// Finds the one word of a Python tensor that points to its implementation.
+bool Functions::find_offset(const py::object& tensor) {
+  const void* impl = impl_of(tensor);
+  if (impl == nullptr) return false;
+  const auto* words = reinterpret_cast<const void* const*>(tensor.ptr());
+  const auto n_words =
+      static_cast<size_t>(Py_TYPE(tensor.ptr())->tp_basicsize) / sizeof(const void*);
+  int n_found = 0;
+  for (size_t i = sizeof(PyObject) / sizeof(void*); i < n_words; ++i) {
+    if (words[i] != impl) continue;
+    offset = static_cast<Py_ssize_t>(i * sizeof(void*));
+    ++n_found;
+  }
+  return n_found == 1;
+}
+
+// Asks everything about tensors whose answers are known.
+bool Functions::try_them() {
+  const py::module_ torch = py::module_::import("torch");
+  const py::object base = torch.attr("_C").attr("TensorBase");
+  type = reinterpret_cast<PyTypeObject*>(base.ptr());
+  const py::object whole = torch.attr("zeros")(4, 3, py::arg("device") = "cpu",
+                                               py::arg("dtype") = torch.attr("float32"));
+  const py::object p = whole.attr("t")().attr("__getitem__")(py::slice(1, 3, 1));
+  if (!find_offset(p)) return false;
+  const auto tensor_of = [this](const py::object& object) {
+    return reinterpret_cast<Tensor*>(reinterpret_cast<char*>(object.ptr()) + offset);
+  };
+  Tensor* tensor = tensor_of(p);
+  if (*tensor != impl_of(p)) return false;
+
+  void* data = nullptr;
+  int64_t *sizes = nullptr, *strides = nullptr, n_dims = 0, bytes = 0, start = 0;
+  int32_t dtype = 0, layout = 0, device = 0;
+  if (get_data_ptr(tensor, &data) != 0 || get_sizes(tensor, &sizes) != 0 ||
+      get_strides(tensor, &strides) != 0 || get_dim(tensor, &n_dims) != 0 ||
+      get_storage_size(tensor, &bytes) != 0 || get_storage_offset(tensor, &start) != 0 ||
+      get_dtype(tensor, &dtype) != 0 || get_layout(tensor, &layout) != 0 ||
+      get_device_type(tensor, &device) != 0) {
+    return false;
+  }
+  if (reinterpret_cast<uintptr_t>(data) != p.attr("data_ptr")().cast<uintptr_t>() || n_dims != 2 ||
+      sizes[0] != 2 || sizes[1] != 4 || strides[0] != 1 || strides[1] != 3 || bytes != 48 ||
+      start != 1 || dtype != float32 || layout != strided || device != cpu) {
+    return false;
+  }
+  if (is_neg(tensor) || !is_neg(tensor_of(torch.attr("_neg_view")(p)))) return false;
+
+  const py::object leaf = torch.attr("ones")(2, py::arg("device") = "cpu").attr("requires_grad_")();
+  const py::object empty = torch.attr("ones")(2, py::arg("device") = "cpu");
+  undefined = *grad_of(*tensor_of(leaf));
+  if (undefined == nullptr || undefined != *grad_of(*tensor_of(empty))) return false;
+  leaf.attr("grad") = empty;
+  if (*grad_of(*tensor_of(leaf)) != *tensor_of(empty)) return false;
+  leaf.attr("grad") = py::none();
+  if (*grad_of(*tensor_of(leaf)) != undefined) return false;
+
+  const auto version = leaf.attr("_version").cast<int64_t>();
+  bump_version(tensor_of(leaf));
+  return leaf.attr("_version").cast<int64_t>() == version + 1;
+}
+
+const Functions* find_functions() {
+  static Functions candidate;
+  // Tried on ordinary tensors, whatever mode the first step runs under.
+  const py::object mode = py::module_::import("torch").attr("inference_mode")(false);
+  mode.attr("__enter__")();
+  bool good = false;
+  try {
+    good = candidate.find_symbols() && candidate.try_them();
+  } catch (const py::error_already_set&) {  // it lacks what the trial needs
+  }
+  mode.attr("__exit__")(py::none(), py::none(), py::none());
+  return good ? &candidate : nullptr;
+}
+
+// Null where they cannot be relied on. Set by reads_libtorch(), before there is any look.
+const Functions* torch = nullptr;
+
+}  // namespace
+
+bool reads_libtorch() {
+  static const bool found = (torch = find_functions()) != nullptr;
+  return found;
+}
+
+TensorLook::TensorLook(PyObject* object) {
+  if (!reads_libtorch() || !PyObject_TypeCheck(object, torch->type)) return;
+  tensor_ = reinterpret_cast<Tensor*>(reinterpret_cast<char*>(object) + torch->offset);
+  impl_ = *tensor_;
+}
+
+TensorLook TensorLook::grad() const {
+  TensorLook look;
+  Tensor* found = torch->grad_of(*tensor_);
+  if (*found != torch->undefined) look.tensor_ = found;
+  return look;
+}
+
+bool TensorLook::view(DLTensor* view) const {
+  int32_t layout = 0, dtype = 0;
+  int64_t n_dims = 0;
+  int64_t *sizes = nullptr, *strides = nullptr;
+  if (*tensor_ == torch->undefined) return false;
+  // The layout first: others have no memory to ask for, and say so on standard error.
+  if (torch->get_layout(tensor_, &layout) != 0 || layout != torch->strided ||
+      torch->is_neg(tensor_)) {
+    return false;
+  }
+  if (torch->get_data_ptr(tensor_, &view->data) != 0 || torch->get_dim(tensor_, &n_dims) != 0 ||
+      torch->get_sizes(tensor_, &sizes) != 0 || torch->get_strides(tensor_, &strides) != 0 ||
+      torch->get_dtype(tensor_, &dtype) != 0) {
+    return false;
+  }
+  view->ndim = static_cast<int32_t>(n_dims);
+  view->shape = sizes;  // to const in some of torch's copies of dlpack.h
+  view->strides = strides;
+  view->byte_offset = 0;
+  if (dtype == torch->float32) {
+    view->dtype = {kDLFloat, 32, 1};
+  } else if (dtype == torch->bfloat16) {
+    view->dtype = {kDLBfloat, 16, 1};
+  } else if (dtype == torch->float16) {
+    view->dtype = {kDLFloat, 16, 1};
+  } else if (dtype == torch->float64) {
+    view->dtype = {kDLFloat, 64, 1};
+  } else if (dtype == torch->int64) {
+    view->dtype = {kDLInt, 64, 1};
+  } else {
+    return false;
+  }
+  return true;
+}
+
+bool TensorLook::view_device(DLDevice* device) const {
+  int32_t type = 0, index = 0;
+  if (torch->get_device_type(tensor_, &type) != 0) return false;
+  if (type == torch->cpu) {
+    *device = {kDLCPU, 0};
+    return true;
+  }
+  if (type != torch->cuda || torch->get_device_index(tensor_, &index) != 0) return false;
+  *device = {kDLCUDA, index};
+  return true;
+}
+
+int64_t TensorLook::storage_bytes() const {
+  int64_t bytes = -1;
+  torch->get_storage_size(tensor_, &bytes);
+  return bytes;
+}
+
+bool TensorLook::fits_storage(const DLTensor& view, int64_t storage_bytes) const {
+  int64_t offset = 0, last = 0;
+  if (torch->get_storage_offset(tensor_, &offset) != 0 || offset < 0) return false;
+  for (int32_t i = 0; i < view.ndim; ++i) {
+    if (view.shape[i] == 0) return true;
+    last += (view.shape[i] - 1) * view.strides[i];
+  }
+  return (offset + last + 1) * (view.dtype.bits / 8) <= storage_bytes;
+}
+
+void TensorLook::bump_version() const { torch->bump_version(tensor_); }
+
+void TensorLook::find_prefetch_address(PyObject* object) {
+  const py::object storage = py::handle(object).attr("untyped_storage")();
+  storage_ = reinterpret_cast<const void*>(storage.attr("_cdata").cast<uintptr_t>());
+}
+
+}  // namespace fused_warmup

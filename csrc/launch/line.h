@@ -1,0 +1,54 @@
+// The work of one launch as a line: the elements of all tensors end to end, each tensor taking
+// TENSOR_OVERHEAD more than its elements. The line is cut into equal shares, one a thread of the
+// CPU or a warp of the GPU, so that ten thousand small tensors and one large one load them alike.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "launch/plan.h"
+
+namespace fused_warmup {
+
+constexpr int64_t TENSOR_OVERHEAD = 64;  // what starting a tensor costs, in elements
+
+// Inside a tensor, shares are cut at multiples of this many elements: 16-byte accesses stay
+// aligned, and no two threads write to one cache line of a tensor that begins on one.
+constexpr int64_t SHARE_MULTIPLE = 64;
+
+// The line over `entries`: the position at which each tensor begins, then that of the end, which is
+// the work of the launch.
+inline std::vector<int64_t> make_line(const std::vector<TensorEntry>& entries) {
+  std::vector<int64_t> line{0};
+  line.reserve(entries.size() + 1);
+  for (const TensorEntry& entry : entries) {
+    line.push_back(line.back() + entry.n_elements + TENSOR_OVERHEAD);
+  }
+  return line;
+}
+
+// Index of the tensor that the share which begins at `position` begins in.
+inline size_t tensor_at(const std::vector<int64_t>& line, int64_t position) {
+  const auto after = std::upper_bound(line.begin(), line.end(), position);
+  return static_cast<size_t>(after - line.begin() - 1);
+}
+
+// Where share `share` of n_shares begins; the one after the last begins where the line ends.
+FW_INLINE int64_t share_begin(int64_t work, int32_t n_shares, int32_t share) {
+  return share == n_shares ? work : work / n_shares * share;
+}
+
+// A position of the line as an index into the tensor that begins at `origin`. The shares before and
+// after a cut get the same index.
+FW_INLINE int64_t cut_at(int64_t position, int64_t origin, int64_t n_elements) {
+  const int64_t inside = (position - origin) / SHARE_MULTIPLE * SHARE_MULTIPLE;
+  return inside < 0 ? 0 : (inside < n_elements ? inside : n_elements);
+}
+
+// Where the share that ends at `position` leaves the tensor that begins at `origin`, the one after
+// it beginning at `next`. Most tensors end within a share: no cut need be worked out for them.
+FW_INLINE int64_t end_at(int64_t position, int64_t origin, int64_t next, int64_t n_elements) {
+  return position >= next ? n_elements : cut_at(position, origin, n_elements);
+}
+
+}  // namespace fused_warmup

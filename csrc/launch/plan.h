@@ -1,0 +1,118 @@
+// What one launch reads: plain structs, the same for every native kernel.
+#pragma once
+
+#include <cstdint>
+
+#include "math/half.h"
+#include "math/sgd.h"
+
+namespace fused_warmup {
+
+enum class DType : int32_t { FLOAT32 = 0, FLOAT64 = 1, BFLOAT16 = 2, FLOAT16 = 3 };
+
+// state[p]["first_step"]: the step at which a parameter first moved. All who read it in the step
+// that writes it see either NEVER or that step's own t, so no order among them is needed.
+constexpr int64_t FIRST_STEP_NEVER = -1;
+
+// One parameter of a launch. The three tensors have the same strides over the same dense memory,
+// so one flat index serves them all.
+struct TensorEntry {
+  void* param;
+  void* grad;
+  void* momentum_buffer;  // null where the group has no momentum
+  int64_t* first_step;    // null where the group has had no dampening yet
+  int64_t n_elements;
+  DType param_dtype;  // of the momentum buffer too
+  DType grad_dtype;
+  int32_t group;
+  int32_t reserved;  // no padding: tables are compared byte by byte
+};
+static_assert(sizeof(TensorEntry) == 56, "no padding");
+
+// One parameter group. Hyper-parameters stay float64, as Python has them, until they meet the
+// element type.
+struct Group {
+  double lr;           // base rate, unless lr_ptr is set
+  const void* lr_ptr;  // a tensor lr, read where the kernel runs
+  double weight_decay;
+  double momentum;  // base momentum
+  double dampening;
+  DType lr_dtype;             // of the tensor lr
+  int32_t schedule;           // of the rate: index, -1 for none
+  int32_t momentum_schedule;  // likewise
+  int32_t nesterov;
+  int32_t maximize;
+  int32_t reserved;
+};
+static_assert(sizeof(Group) == 64, "no padding");
+
+// What a group's schedules make of its base values at one step.
+struct Rates {
+  double lr;
+  double momentum;
+};
+
+// The scalars of a step that live in memory and may differ from one replay to the next.
+struct StepScalars {
+  int64_t* t;               // updates applied so far
+  double* lr;               // out: the rate used, one a group
+  const float* found_inf;   // null: no AMP. The step is skipped where it is not 0
+  const float* grad_scale;  // null: gradients are not scaled
+  bool write_grads;         // leave unscaled gradients behind, as GradScaler.unscale_ does
+  bool advance;             // last launch of the step on this device: t moves on
+};
+
+FW_INLINE double base_lr(const Group& group) {
+  if (group.lr_ptr == nullptr) return group.lr;
+  switch (group.lr_dtype) {
+    case DType::FLOAT64:
+      return *static_cast<const double*>(group.lr_ptr);
+    case DType::BFLOAT16:
+      return to_float(*static_cast<const bfloat16*>(group.lr_ptr));
+    case DType::FLOAT16:
+      return to_float(*static_cast<const float16*>(group.lr_ptr));
+    default:
+      return *static_cast<const float*>(group.lr_ptr);
+  }
+}
+
+FW_INLINE double factor_at(const Schedule* schedules, int32_t index, int64_t t) {
+  return index < 0 ? 1.0 : schedule_factor(schedules[index], t);
+}
+
+// No momentum stays none whatever its factor, infinity included: there may be no buffer.
+FW_INLINE double momentum_at(const Group& group, const Schedule* schedules, int64_t t) {
+  return group.momentum == 0 ? 0.0
+                             : group.momentum * factor_at(schedules, group.momentum_schedule, t);
+}
+
+// The learning rate and the momentum of a group at step t.
+FW_INLINE Rates rates_at(const Group& group, const Schedule* schedules, int64_t t) {
+  return {base_lr(group) * factor_at(schedules, group.schedule, t),
+          momentum_at(group, schedules, t)};
+}
+
+// GradScaler's own reciprocal: in float64, then rounded to float32.
+FW_INLINE float inverse_scale(const float* grad_scale) {
+  return grad_scale == nullptr ? 1.0f : static_cast<float>(1.0 / static_cast<double>(*grad_scale));
+}
+
+FW_INLINE bool is_first_step(const int64_t* first_step, int64_t t) {
+  return first_step != nullptr && (*first_step == FIRST_STEP_NEVER || *first_step == t);
+}
+
+// A step without momentum leaves the buffer alone, so that it is no first step either.
+FW_INLINE bool is_marked_now(const int64_t* first_step, const Rates& rates) {
+  return first_step != nullptr && rates.momentum != 0 && *first_step == FIRST_STEP_NEVER;
+}
+
+template <typename opmath_t>
+FW_INLINE Hyper<opmath_t> make_hyper(const Group& group, const Rates& rates, bool first_step,
+                                     float inv_scale) {
+  return {static_cast<opmath_t>(-rates.lr), static_cast<opmath_t>(group.weight_decay),
+          static_cast<opmath_t>(rates.momentum),
+          static_cast<opmath_t>(first_step ? 1.0 : 1.0 - group.dampening),
+          static_cast<opmath_t>(inv_scale)};
+}
+
+}  // namespace fused_warmup

@@ -1,0 +1,60 @@
+// One element's update, for every native kernel, on host and device.
+//
+// The order and the roundings are those of torch.optim.SGD's single-tensor loop, whose
+// `add(x, alpha=a)` is a fused multiply-add: each fmadd below is rounded once, every other
+// product on its own. Sources are compiled with contraction off, so the compiler adds no other.
+#pragma once
+
+#include "math/schedule.h"
+
+namespace fused_warmup {
+
+#if defined(__CUDA_ARCH__) || defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define FW_HAS_FMA
+#endif
+
+// a * b + c, rounded once wherever torch's own kernels round once. Baseline x86-64 has no such
+// instruction; torch's kernels for it round twice, and so does this.
+FW_INLINE float fmadd(float a, float b, float c) {
+#ifdef FW_HAS_FMA
+  return ::fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+FW_INLINE double fmadd(double a, double b, double c) {
+#ifdef FW_HAS_FMA
+  return ::fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// What a group's elements share during one step, in the type that the arithmetic uses.
+template <typename opmath_t>
+struct Hyper {
+  opmath_t neg_lr;
+  opmath_t weight_decay;
+  opmath_t momentum;
+  opmath_t grad_weight;  // 1 - dampening; 1 on a parameter's own first applied step
+  opmath_t inv_scale;    // 1 / grad_scale
+};
+
+// `Options` carries the five switches, as constants where a loop is specialised for them and as
+// variables where it is not: unscale, maximize, weight_decay, momentum, nesterov.
+// `grad` comes back unscaled, as GradScaler.unscale_ would leave it.
+template <typename opmath_t, typename Options>
+FW_INLINE void sgd_update(opmath_t& param, opmath_t& grad, opmath_t& momentum_buffer,
+                          const Hyper<opmath_t>& h, const Options& options) {
+  if (options.unscale) grad = grad * h.inv_scale;
+  opmath_t d = options.maximize ? -grad : grad;
+  if (options.weight_decay) d = fmadd(h.weight_decay, param, d);
+  if (options.momentum) {
+    momentum_buffer = fmadd(h.grad_weight, d, h.momentum * momentum_buffer);
+    d = options.nesterov ? fmadd(h.momentum, momentum_buffer, d) : momentum_buffer;
+  }
+  param = fmadd(h.neg_lr, d, param);
+}
+
+}  // namespace fused_warmup
