@@ -112,6 +112,7 @@ class CountedOptimizer(Optimizer):
         if to_launch:
             self._counters.leave_to_kernels()
 
+    @torch._disable_dynamo  # type: ignore[attr-defined]
     def _refresh_lr(self, keep: bool = False) -> None:
         """Fill the last-rate tensors from the count and the groups, in place where they exist.
 

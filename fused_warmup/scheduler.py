@@ -139,6 +139,7 @@ class RateInForce(LRScheduler):
             t = seen
         return options.InForce(t)
 
+    @torch._disable_dynamo  # type: ignore[attr-defined]
     def get_last_lr(self) -> list[float]:  # type: ignore[override]
         """Return the rate in force, one float a group."""
         in_force = self.in_force()

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 from torch.optim.lr_scheduler import OneCycleLR
 
-from fused_warmup import SGD, RateLog, clip_grad_norm_, linear_warmup
+from fused_warmup import SGD, RateLog, Schedule, clip_grad_norm_, large_minibatch, linear_warmup
+from fused_warmup.schedules import cosine
 
 # The compiler itself looks at the .grad of the loss.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
@@ -171,3 +172,23 @@ def test_schedules_set_aside_and_rates_noted_in_a_compiled_function() -> None:
         log, after = run(weight, SGD([weight], lr=0.5, schedule=linear_warmup(4)))
         assert [step.lr for step in log.read().steps()] == [[0.5], [0.125]]
         assert after.tolist() == [-0.625, -0.625]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        SGD.lr_tensor,
+        SGD.get_last_lr,
+        lambda opt: opt.scheduler().get_last_lr(),
+        lambda opt: setattr(opt, "steps_applied", 3),
+        lambda opt: Schedule.from_dict(dict(opt.param_groups[0]["schedule"]))(3),
+        lambda opt: linear_warmup(4).then(cosine(8), clock="global")(3),
+        lambda opt: large_minibatch(1024, steps_per_epoch=100).schedule(3),
+        lambda opt: SGD([{"params": [torch.zeros(2)]}], lr=0.5).param_groups[0]["lr"],
+    ],
+)
+def test_what_is_read_in_a_compiled_function(read: Callable[[SGD], Any]) -> None:
+    def optimizer() -> SGD:
+        return SGD([torch.zeros(2, requires_grad=True)], lr=0.5, schedule=linear_warmup(4))
+
+    assert torch.compile(read, backend="eager")(optimizer()) == read(optimizer())

@@ -1,8 +1,7 @@
 """A schedule: the factor on the base learning rate at every step, as a short table of segments."""
 
 import sys
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, SupportsIndex, overload
@@ -15,6 +14,16 @@ from .signs import check_factors
 from .stretch import stretched_segment
 
 Clock = Literal["own", "global"]
+
+
+def _ruling(segments: Sequence[Segment], t: int) -> int:
+    """Return the index of the segment that step ``t`` is in."""
+    # By hand: torch.compile warns that it cannot trace the bisect module.
+    ruling, after = 0, len(segments)
+    while after - ruling > 1:
+        middle = (ruling + after) // 2
+        ruling, after = (middle, after) if segments[middle].start <= t else (ruling, middle)
+    return ruling
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -112,8 +121,7 @@ class Schedule(HasAttributes):
 
     def _value_at(self, t: SupportsIndex) -> float:
         step = whole("t", t, 0)
-        ruling = bisect_right(self.segments, step, key=lambda segment: segment.start) - 1
-        return self.segments[ruling].value_at(step)
+        return self.segments[_ruling(self.segments, step)].value_at(step)
 
     def then(self, other: "Schedule", *, clock: Clock = "own") -> "Schedule":
         """Return this schedule for its `steps`, followed by ``other``.
@@ -155,7 +163,7 @@ class Schedule(HasAttributes):
                     f"on the global clock what follows must outlast the first {end} steps, got "
                     f"steps={other.steps}: make it longer or use clock='own'"
                 )
-            ruling = bisect_right(other.segments, end, key=lambda segment: segment.start) - 1
+            ruling = _ruling(other.segments, end)
             first = replace(other.segments[ruling], start=end)
             return Schedule((*head, first, *other.segments[ruling + 1 :]), other.steps)
         tail = later(other.segments, end)

@@ -1,6 +1,6 @@
 """One segment of a schedule: a formula and its clock, as sixteen plain numbers.
 
-``Segment.value_at`` is the Python twin of ``csrc/schedule.h``: the same operations in the same
+``Segment.value_at`` is the Python twin of ``csrc/math/schedule.h``: the same operations in the same
 order on IEEE doubles, so that both agree to the last bits of a double.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from .checks import FAR, INT64_MAX, finite, numbers, shown, whole
 
 LAYOUT = struct.Struct("<8q8d")
-"""How one segment is packed; the field order of ``struct Segment`` in ``csrc/schedule.h``."""
+"""How one segment is packed; the field order of ``struct Segment`` in ``csrc/math/schedule.h``."""
 
 
 class Kind(IntEnum):
