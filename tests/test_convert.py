@@ -1,5 +1,6 @@
 """convert: the fused optimizer continues torch's run, step for step."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -119,6 +120,16 @@ def test_continues_without_a_scheduler(options: dict[str, Any]) -> None:
     assert fused.backend == "reference"
     assert [group["schedule"] for group in fused.param_groups] == [None, None]
     same_run(fused, old, None, 4, 9)
+
+
+@pytest.mark.parametrize("set_to", [{"momentum": 0.0}, {"dampening": 0.1}])
+def test_nesterov_whose_momentum_was_changed_later(set_to: dict[str, float]) -> None:
+    old, _ = run(None, dampening=0.0, nesterov=True)
+    old.param_groups[1].update(set_to)
+    advance(old, None, 0)
+    opt, beside = convert(old), copy.deepcopy(old)
+    assert [group["nesterov"] for group in opt.param_groups] == [True, True]
+    same_run(opt, beside, None, 1, 4)
 
 
 def test_a_run_that_has_left_its_course() -> None:

@@ -96,7 +96,13 @@ def convert(
     if all(group.get("momentum_schedule") is not None for group in groups):
         # Groups that are added later follow it, and it is a factor of this.
         defaults["momentum"] = groups[0]["momentum"]
-    fused = SGD(groups, lr=optimizer.defaults["lr"], **{**defaults, **options})
+    # Momentum may have been set to 0 since, where nesterov means nothing; a new group may not.
+    nesterov = [group.pop("nesterov") for group in groups]
+    defaults = {**defaults, **options}
+    fused = SGD(groups, lr=optimizer.defaults["lr"], **{**defaults, "nesterov": False})
+    for group, wanted in zip(fused.param_groups, nesterov, strict=True):
+        group["nesterov"] = wanted
+    fused.defaults["nesterov"] = defaults["nesterov"]
     # What torch.optim.SGD goes by, and past hooks that may make something else of its state.
     packed = pack(optimizer.state, optimizer.param_groups)["state"]
     buffers = {
