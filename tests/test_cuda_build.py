@@ -92,7 +92,8 @@ def test_a_missing_driver_is_called_missing(compiled, tmp_path: Path) -> None:
         '#include <cstdio>\n#include "cuda/launcher.h"\n'
         "int main() { std::puts(fused_warmup::cuda::unavailable_reason().c_str()); }\n"
     )
-    parts = [str(source), str(target), str(ROOT / "csrc" / "cuda" / "tables.cpp")]
+    tables = [str(ROOT / "csrc" / folder / "tables.cpp") for folder in ("cuda", "launch")]
+    parts = [str(source), str(target), *tables]
     command = [str(NVCC), "-std=c++17", f"-I{ROOT / 'csrc'}", *parts, "-o", str(program)]
     linked = subprocess.run(command, capture_output=True, text=True)
     assert linked.returncode == 0, linked.stderr

@@ -27,6 +27,13 @@ inline std::vector<int64_t> make_line(const std::vector<TensorEntry>& entries) {
   return line;
 }
 
+// The work of a launch: where its line ends.
+inline int64_t work_of(const std::vector<TensorEntry>& entries) {
+  int64_t work = 0;
+  for (const TensorEntry& entry : entries) work += entry.n_elements + TENSOR_OVERHEAD;
+  return work;
+}
+
 // Index of the tensor that the share which begins at `position` begins in.
 inline size_t tensor_at(const std::vector<int64_t>& line, int64_t position) {
   const auto after = std::upper_bound(line.begin(), line.end(), position);
