@@ -28,7 +28,8 @@ from setuptools.errors import CompileError, SetupError
 
 CSRC = Path("csrc")
 KERNEL = CSRC / "cpu" / "kernel.cpp"
-CUDA_KERNEL = CSRC / "cuda" / "launcher.cu"
+CUDA_KERNEL = CSRC / "cuda" / "sgd.cu"
+NEEDS_CUDA = {CSRC / "cuda" / "launcher.cpp", CSRC / "cuda" / "plan.cpp"}
 
 # Contraction is off on every processor: a fused multiply-add that one compiler forms and another
 # does not would make the backends differ in the last bit.
@@ -148,12 +149,12 @@ def gencode_flags(nvcc: str) -> list[str]:
     return flags
 
 
-def cuda_library_flags(nvcc: str) -> list[str]:
-    """Returns the -L flags that nvcc itself links with, wherever its toolkit is laid out."""
+def cuda_flags(nvcc: str, kind: str) -> list[str]:
+    """Returns the INCLUDES (-I) or LIBRARIES (-L) of nvcc itself, wherever its toolkit lies."""
     dry_run = [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull]
     lines = subprocess.run(dry_run, capture_output=True, text=True, check=True).stderr
-    libraries = re.search(r"^#\$ LIBRARIES=(.*)$", lines, re.MULTILINE)
-    return shlex.split(libraries[1]) if libraries else []
+    found = re.search(rf"^#\$ {kind}=(.*)$", lines, re.MULTILINE)
+    return shlex.split(found[1]) if found else []
 
 
 def name_of(source: Path) -> str:
@@ -247,7 +248,10 @@ class BuildExt(build_ext):
             *CXX_FLAGS,
             *self.sanitizer_flags(),
         ]
-        sources = sorted(set(CSRC.rglob("*.cpp")) - {KERNEL})
+        if cuda.nvcc:
+            command += cuda_flags(cuda.nvcc, "INCLUDES")
+        left_out = {KERNEL} if cuda.nvcc else {KERNEL, *NEEDS_CUDA}
+        sources = sorted(set(CSRC.rglob("*.cpp")) - left_out)
         jobs = [Job.make(path, name_of(path), [*command, *macros], objects) for path in sources]
         for name, flags in {"DEFAULT": [], **capabilities}.items():
             kernel = [*command, *flags, f"-DCPU_CAPABILITY={name}"]
@@ -269,7 +273,7 @@ class BuildExt(build_ext):
         """Returns what links cudart in, out of sight of the copy that torch may bring."""
         if cuda.nvcc is None:
             return []
-        return [*cuda_library_flags(cuda.nvcc), *CUDART, "-Wl,--exclude-libs,ALL"]
+        return [*cuda_flags(cuda.nvcc, "LIBRARIES"), *CUDART, "-Wl,--exclude-libs,ALL"]
 
     def sanitizer_flags(self) -> list[str]:
         """Returns the flags of FUSED_WARMUP_SANITIZE."""

@@ -30,7 +30,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         "-Xptxas=-v",
         "-c",
         f"-I{ROOT / 'csrc'}",
-        str(ROOT / "csrc" / "cuda" / "launcher.cu"),
+        str(ROOT / "csrc" / "cuda" / "sgd.cu"),
         "-o",
         str(target),
     ]
@@ -92,8 +92,8 @@ def test_a_missing_driver_is_called_missing(compiled, tmp_path: Path) -> None:
         '#include <cstdio>\n#include "cuda/launcher.h"\n'
         "int main() { std::puts(fused_warmup::cuda::unavailable_reason().c_str()); }\n"
     )
-    tables = [str(ROOT / "csrc" / folder / "tables.cpp") for folder in ("cuda", "launch")]
-    parts = [str(source), str(target), *tables]
+    ours = ("cuda/launcher.cpp", "cuda/tables.cpp", "launch/tables.cpp")
+    parts = [str(source), str(target), *(str(ROOT / "csrc" / name) for name in ours)]
     command = [str(NVCC), "-std=c++17", f"-I{ROOT / 'csrc'}", *parts, "-o", str(program)]
     linked = subprocess.run(command, capture_output=True, text=True)
     assert linked.returncode == 0, linked.stderr

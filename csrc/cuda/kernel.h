@@ -1,5 +1,5 @@
 // The body of the CUDA kernel, as functions of (block, thread) that also run on the host:
-// launcher.cu launches them, emulation/ walks through all blocks and threads so that tests need no
+// sgd.cu's kernels call them, emulation/ walks through all blocks and threads so that tests need no
 // GPU.
 //
 // Each warp does one share of the line that line.h makes of the work.

@@ -1,7 +1,5 @@
-// The CUDA launcher: owns a device's copy of the tables and launches the kernel over them.
-// Free of Python and torch; launcher.cu is compiled by plain nvcc:
-//   nvcc -O3 -std=c++17 -fmad=false -gencode arch=compute_90,code=sm_90 -Icsrc -c
-//   csrc/cuda/launcher.cu
+// The CUDA launcher: owns a device's copy of the tables and launches the kernels of sgd.cu over
+// them. Free of Python and torch, and plain C++ against CUDA's runtime API.
 #pragma once
 
 #include <memory>

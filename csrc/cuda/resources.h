@@ -1,8 +1,8 @@
 // What the CUDA launcher holds on to, let go of when a scope ends: the current device, memory on
-// the device, page-locked buffers. For launcher.cu alone.
+// the device, page-locked buffers. For launcher.cpp alone.
 #pragma once
 
-#include <cuda_runtime.h>
+#include <cuda_runtime_api.h>
 
 #include <cstring>
 #include <stdexcept>

@@ -1,4 +1,4 @@
-"""The CUDA kernel (csrc/cuda/launcher.cu)."""
+"""The CUDA kernel (csrc/cuda)."""
 
 from collections.abc import Sequence
 from typing import Any

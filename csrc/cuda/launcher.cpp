@@ -1,10 +1,11 @@
-// The CUDA kernel and its launcher. The kernel's body is in kernel.h.
-#include <cuda_runtime.h>
+#include "cuda/launcher.h"
+
+#include <cuda_runtime_api.h>
 
 #include <stdexcept>
 
-#include "cuda/launcher.h"
 #include "cuda/resources.h"
+#include "cuda/sgd.h"
 
 namespace fused_warmup {
 namespace cuda {
@@ -12,40 +13,6 @@ namespace {
 
 // Dynamic shared memory, in bytes, that a kernel may take unless it asks for more.
 constexpr size_t SHARED_WITHOUT_ASKING = 48 * 1024;
-
-template <typename DTypes>
-__global__ void __launch_bounds__(BLOCK_SIZE, DTypes::MIN_BLOCKS)
-    sgd_kernel(const __grid_constant__ LaunchArgs args) {
-  extern __shared__ Rates rates[];
-  if (is_skipped(args)) return;
-  const int64_t t = *args.step.t;
-  compute_rates(args, t, static_cast<int>(threadIdx.x), rates);
-  __syncthreads();
-  const int warp = static_cast<int>(blockIdx.x * WARPS_PER_BLOCK + threadIdx.x / WARP_SIZE);
-  update_share<DTypes>(args, t, warp, static_cast<int>(threadIdx.x % WARP_SIZE), rates);
-  __syncthreads();
-  // Every block has read t before it gets here, so the last to take a ticket may move it on.
-  // atomicInc wraps to 0 by itself, ready for the next launch.
-  if (threadIdx.x == 0 && atomicInc(args.ticket, gridDim.x - 1) == gridDim.x - 1) {
-    finish(args, t, rates);
-  }
-}
-
-using Kernel = void (*)(LaunchArgs);
-
-Kernel kernel_for(DTypes dtypes) {
-  switch (dtypes) {
-    case DTypes::FLOAT32:
-      return sgd_kernel<Uniform<float, float>>;
-    case DTypes::BFLOAT16:
-      return sgd_kernel<Uniform<bfloat16, bfloat16>>;
-    case DTypes::FLOAT16:
-      return sgd_kernel<Uniform<float16, float16>>;
-    case DTypes::MIXED:
-      break;
-  }
-  return sgd_kernel<Mixed>;
-}
 
 }  // namespace
 
@@ -126,16 +93,18 @@ struct Launcher::Impl {
   }
 
   void launch_kernel(const Tables& of, char* base, const StepScalars& step, cudaStream_t stream) {
-    const LaunchArgs args = of.args(base, step, ticket);
+    LaunchArgs args = of.args(base, step, ticket);
     const size_t shared = of.shared_bytes();
-    const Kernel kernel = kernel_for(of.dtypes());
+    const void* const kernel = kernel_for(of.dtypes());
     if (shared > SHARED_WITHOUT_ASKING) {
       check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(shared)),
             "cudaFuncSetAttribute");
     }
-    kernel<<<of.n_blocks(), BLOCK_SIZE, shared, stream>>>(args);
-    check(cudaGetLastError(), "the launch of sgd_kernel");
+    void* by_value[] = {&args};
+    check(cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(of.n_blocks())), dim3(BLOCK_SIZE),
+                           by_value, shared, stream),
+          "the launch of sgd_kernel");
   }
 
   void launch_eagerly(bool stale, bool whole, const StepScalars& step, cudaStream_t stream) {
