@@ -6,6 +6,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE), str(HERE / "_extensions")]
 
+import sources  # noqa: E402
+
 import fused_warmup  # noqa: E402
 
 project = "fused_warmup"
@@ -15,12 +17,25 @@ version = release = fused_warmup.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.linkcode",
     "sphinx.ext.napoleon",
+    "sphinx_copybutton",
     "docstrings",
     "gallery",
     "mathml",
+    "sources",
 ]
-exclude_patterns = ["_extensions"]
+exclude_patterns = ["_extensions", "_inventories"]
+linkcode_resolve = sources.source_of
+
+# What is linked at other projects, listed here in small: their own lists would be fetched.
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3/", "_inventories/python.txt"),
+    "torch": ("https://docs.pytorch.org/docs/stable/", "_inventories/torch.txt"),
+}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
 myst_heading_anchors = 3  # the anchors that GitHub gives headings too
 myst_enable_extensions = ["colon_fence"]
@@ -38,7 +53,7 @@ html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "fused_warmup"
 html_static_path = ["_static"]
-html_css_files = ["gallery.css"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_copyright = False
 html_show_sphinx = False

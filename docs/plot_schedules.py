@@ -74,15 +74,22 @@ def schedule_of(expression: str) -> Schedule:
     return found
 
 
-def inline_svg(schedule: Schedule, steps: int, title: str) -> str:
-    """A curve for an HTML page, in the page's own text colour; css may style ``.curve``."""
+def inline_svg(schedule: Schedule, steps: int, title: str, of: str = "lr") -> str:
+    """A curve for an HTML page, in the page's own text colour; css may style ``.curve``.
+
+    Args:
+        schedule: What is drawn.
+        steps: How much of it.
+        title: What a screen reader says.
+        of: What the schedule is a factor on.
+    """
     # The salt makes ids of one picture differ from those of the others on the page.
     style = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9}
     with plt.rc_context(style):
         figure, axis = plt.subplots(figsize=(6.4, 1.9), layout="constrained")
         (curve,) = axis.plot(range(steps), schedule(range(steps)), linewidth=1.8)
         curve.set_gid("curve")
-        axis.set(xlabel="step", ylabel="factor on lr", ylim=(-0.04, None), xlim=(0, steps))
+        axis.set(xlabel="step", ylabel=f"factor on {of}", ylim=(-0.04, None), xlim=(0, steps))
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
         for text in (axis.xaxis.label, axis.yaxis.label):
@@ -104,13 +111,16 @@ def inline_svg(schedule: Schedule, steps: int, title: str) -> str:
 
 
 def main() -> None:
-    figure, axes = plt.subplots(2, 2, figsize=(11, 6.5), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
     for axis, (title, family) in zip(axes.flat, FAMILIES.items(), strict=True):
         steps = range(STEPS) if len(family) > 1 else range(0, 14_200, 20)
         for label, schedule in family.items():
             axis.plot(steps, schedule(steps), label=label, linewidth=1.6)
         axis.set(title=title, xlabel="step", ylabel="factor on lr", ylim=(-0.03, 1.08))
-        axis.legend(fontsize=7.5, framealpha=0.85)
+        # Below the axes, where it covers no curve.
+        axis.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, fontsize=8, frameon=False
+        )
         axis.grid(alpha=0.25)
     figure.savefig(Path(__file__).parent / "schedules.png", dpi=110)
 

@@ -161,7 +161,7 @@ class CountedOptimizer(Optimizer):
 
     @property
     def steps_applied(self) -> int:
-        """Updates applied so far: ``t``, the step that comes next. Reading it synchronises.
+        """Updates applied so far (``t``, the step that comes next). Reading it synchronises.
 
         Set it to start a schedule in the middle, after loading a torch.optim.SGD checkpoint, say.
         """

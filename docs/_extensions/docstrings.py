@@ -27,7 +27,7 @@ def find_by_last_name(
 
 
 def add_anchors(app: Sphinx, env: BuildEnvironment) -> None:
-    """Let ``[text](api.md#fused_warmup.SGD)`` lead to the object, as on GitHub to its page."""
+    """Let ``[text](api/optimizer.md#fused_warmup.SGD)`` lead to the object, not its page."""
     for name, entry in env.domains.python_domain.objects.items():
         anchors = env.metadata[entry.docname].setdefault("myst_slugs", {})
         anchors[name] = (0, entry.node_id, name.rpartition(".")[2])

@@ -10,15 +10,19 @@ from sphinx.util.docutils import SphinxDirective
 
 
 class DrawnSchedule(SphinxDirective):
-    """Draws the schedule that its content makes, over ``:steps:`` (1000)."""
+    """Draws the schedule that its content makes, over ``:steps:`` (1000), a factor ``:of:`` lr."""
 
     has_content = True
-    option_spec = {"steps": directives.nonnegative_int}  # noqa: RUF012  # docutils' own interface
+    option_spec = {  # noqa: RUF012  # docutils' own interface
+        "steps": directives.nonnegative_int,
+        "of": directives.unchanged,
+    }
 
     def run(self) -> list[Any]:
         expression = "\n".join(self.content)
         code = nodes.literal_block(expression, expression, language="python")
-        picture = inline_svg(schedule_of(expression), self.options.get("steps", 1000), expression)
+        steps, of = self.options.get("steps", 1000), self.options.get("of", "lr")
+        picture = inline_svg(schedule_of(expression), steps, expression, of)
         return [code, nodes.raw("", picture, format="html")]
 
 
