@@ -93,8 +93,9 @@ def training(settings: Settings, backend: str) -> tuple[SGD, Callable[[], None]]
         return made[0].step
 
     batch = 2 if settings.quick else 16
-    run = model.training_step(who.Contender("ours", build), settings.device, batch)
-    return made[0], run
+    contender = who.Contender("ours", build)
+    trained = model.training(contender, settings.device, batch, convolutions=9)
+    return made[0], trained.step
 
 
 def replays(settings: Settings) -> Row:

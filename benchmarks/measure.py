@@ -1,7 +1,11 @@
-"""Interleaved timing: A B C A B C ..., medians with quartiles, and ratios of paired samples.
+"""Interleaved timing: A B A B ..., medians with quartiles, and ratios of paired samples.
 
 Contenders take turns, one sample each a round, so that whatever the machine does meanwhile falls on
 all of them alike; a ratio is taken within a round, and then the median over the rounds.
+
+A small step's time is mostly the processor's wait for memory that something else has pushed out of
+its caches since the step before. So a sample is one step, never a loop of steps, which finds all in
+the caches; and something may run before it, untimed: `walk`, or a model's forward and backward.
 """
 
 import gc
@@ -11,8 +15,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 Sampler = Callable[[], float]
 Step = Callable[[], Any]
+
+WALKED = 48 * 2**20  # bytes: more than the caches of most processors hold
 
 
 def stats(samples: Sequence[float]) -> dict[str, float]:
@@ -35,7 +43,7 @@ def ratios(samples: Mapping[str, Sequence[float]], base: str) -> dict[str, dict[
 
 
 def interleaved(
-    samplers: Mapping[str, Sampler], *, seconds: float, min_rounds: int = 5, max_rounds: int = 60
+    samplers: Mapping[str, Sampler], *, seconds: float, min_rounds: int = 5, max_rounds: int = 300
 ) -> dict[str, list[float]]:
     """Return samples of each sampler, taken in turns.
 
@@ -66,18 +74,59 @@ def no_sync() -> None:
     """Wait for nothing: on a CPU a step is over when it returns."""
 
 
-def timer(step: Step, sync: Step = no_sync, *, host: bool = False, repeats: int = 0) -> Sampler:
+def against(
+    samplers: Mapping[str, Sampler], base: str, *, seconds: float, min_rounds: int = 5
+) -> tuple[dict[str, list[float]], dict[str, dict[str, float]]]:
+    """Return samples of each sampler, and the statistics of ratios over the base's.
+
+    Each takes turns with the base alone: the base's step comes before every step of theirs. Among
+    many, one variant of torch's would find warm what the one before it has used.
+
+    Args:
+        samplers: Each call measures once and returns seconds.
+        base: The name of one of them; without it there, there are no ratios.
+        seconds: For all rounds together.
+        min_rounds: Rounds at least, for each.
+    """
+    others = [name for name in samplers if name != base]
+    if base not in samplers or not others:
+        return interleaved(samplers, seconds=seconds, min_rounds=min_rounds), {}
+    samples: dict[str, list[float]] = {base: []}
+    found: dict[str, dict[str, float]] = {}
+    for name in others:
+        turns = {base: samplers[base], name: samplers[name]}
+        pair = interleaved(turns, seconds=seconds / len(others), min_rounds=min_rounds)
+        samples[base] += pair[base]
+        samples[name] = pair[name]
+        found |= ratios(pair, base)
+    return samples, found
+
+
+def walk() -> Step:
+    """Return a function that reads and writes so much memory that caches hold nothing else."""
+    return torch.zeros(WALKED // 4).neg_
+
+
+def timer(
+    step: Step,
+    sync: Step = no_sync,
+    *,
+    before: Step = no_sync,
+    host: bool = False,
+    repeats: int = 1,
+) -> Sampler:
     """Return a sampler of the time of one step.
 
     Args:
-        step: What is timed. It is called a few times here, to warm up and to see how long it takes.
+        step: What is timed. It is called twice here, to warm up.
         sync: Waits for the device.
+        before: Runs before each sample, untimed. The device is not waited for after it.
         host: Time until the step returns; else until the device is through.
-        repeats: Steps a sample; 0 chooses so that a sample takes 3 ms or more. Host time on a GPU
-            needs few, for the queue of launches must not fill up.
+        repeats: Steps a sample; 0 chooses so that a sample takes 3 ms or more.
     """
-    step()
-    step()
+    for _ in range(2):
+        before()
+        step()
     if not repeats:
         sync()
         begin = time.perf_counter()
@@ -88,6 +137,7 @@ def timer(step: Step, sync: Step = no_sync, *, host: bool = False, repeats: int 
 
     def sample() -> float:
         sync()
+        before()
         begin = time.perf_counter()
         for _ in range(repeats):
             step()

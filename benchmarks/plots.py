@@ -23,6 +23,7 @@ def write(results: Results, out: Path) -> list[str]:
         "ratios.png": ratios,
         "bandwidth.png": bandwidth,
         "tensors.png": lambda axes, found: growth(axes, found, "number of tensors"),
+        "tensors_cold.png": lambda axes, found: growth(axes, found, "number of tensors, cold"),
         "elements.png": lambda axes, found: growth(axes, found, "number of elements"),
     }
     for name, draw in drawings.items():

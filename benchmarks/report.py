@@ -6,6 +6,8 @@ from typing import Any
 from . import plots
 from .results import Results
 
+KINDS = ("inside", "device", "host", "total", "cold")
+
 
 def seconds(value: float) -> str:
     """Return a time with a unit that suits it."""
@@ -22,8 +24,8 @@ def table(head: list[str], lines: list[list[str]]) -> str:
 
 
 def comparison(row: dict[str, Any], bandwidth: float | None = None) -> str:
-    """Return the table of a row that `step.compare` measured."""
-    kinds = [k for k in ("device", "host", "total") if any(k in t for t in row["times"].values())]
+    """Return the table of a row that `step.compare` measured, and its hot loop as a footnote."""
+    kinds = [k for k in KINDS if any(k in t for t in row["times"].values())]
     head = ["contender"]
     for kind in kinds:
         head += [f"{kind} time", "quartiles", "times ours"]
@@ -53,6 +55,39 @@ def comparison(row: dict[str, Any], bandwidth: float | None = None) -> str:
         if bandwidth:
             device = times.get("device")
             line.append(f"{row['bytes'] / device['median'] / bandwidth:.1%}" if device else "")
+        lines.append(line)
+    return table(head, lines) + footnote(row)
+
+
+def footnote(row: dict[str, Any]) -> str:
+    """Return what a loop of steps takes."""
+    ratios = row.get("ratios", {}).get("hot", {})
+    found = [
+        f"{name} {seconds(times['hot']['median'])}"
+        + (f" ({ratios[name]['median']:.2f})" if name in ratios else "")
+        for name, times in row["times"].items()
+        if "hot" in times
+    ]
+    if not found:
+        return ""
+    return "\n\nA loop of nothing but steps, which no training has: " + "; ".join(found) + "."
+
+
+def growth(row: dict[str, Any]) -> str:
+    """Return the table of a row that `scaling.curve` measured."""
+    names = list(row["medians"])
+    head = [""]
+    for name in names:
+        head += [name] + ["times ours"] * (name in row["ratios"])
+    lines = []
+    for n in row["medians"][names[0]]:
+        line = [f"{int(n):,}"]
+        for name in names:
+            median = row["medians"][name].get(n)
+            ratio = row["ratios"].get(name, {}).get(n)
+            line.append(seconds(median) if median is not None else "")
+            if name in row["ratios"]:
+                line.append(f"{ratio:.2f}" if ratio is not None else "")
         lines.append(line)
     return table(head, lines)
 
@@ -85,14 +120,15 @@ def parts_text(results: Results) -> list[str]:
             text.append(comparison(row, bandwidth if part in ("step", "compiled") else None))
     rows = results.rows("scaling")
     if rows:
-        text.append("## Scaling\n\nLines fitted through all sizes, errors relative.")
+        text.append("## Scaling\n\nMedians, and lines fitted through all sizes, errors relative.")
     for case, row in rows.items():
         lines = [
             [name, seconds(max(fit["intercept"], 0.0)), seconds(max(fit["slope"], 0.0))]
             for name, fit in row["fits"].items()
         ]
         text.append(f"### {row['kind'].capitalize()} time by {case}")
-        text.append(table(["contender", "a step", f"each of the {case}"], lines))
+        text.append(growth(row))
+        text.append(table(["contender", "a step", "each more"], lines))
     return text
 
 
@@ -121,8 +157,9 @@ def write(results: Results, out: Path, first: list[str] | None = None) -> None:
     text += first or []
     text += [
         "## Where\n\n" + environment_lines(results.data["environment"]),
-        "Contenders took turns in one run. Times are medians with quartiles; *times ours* is the "
-        "median of the ratios within a round.",
+        "Contenders took turns in one run, a step each. Times are medians with quartiles; *times "
+        "ours* is the median of the ratios within a round. *Inside*: the optimizer's step between "
+        "forward and backward passes. *Cold*: 48 MB of memory walked before each step.",
         *parts_text(results),
         *failures_text(results),
     ]

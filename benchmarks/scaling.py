@@ -1,4 +1,4 @@
-"""How a step's time grows: host time with the number of tensors, total time with their size."""
+"""How a step's time grows: the host's with the number of tensors, all of it with their size."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -7,12 +7,12 @@ import torch
 
 from . import contenders as who
 from .contenders import Contender
-from .measure import fit_line, interleaved, stats, timer
+from .measure import against, fit_line, no_sync, stats, timer, walk
 from .results import Row, Task
 from .shapes import ShapeSet
-from .step import Settings
+from .step import SMALL, Settings
 
-TENSORS = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
+TENSORS = (1, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
 ELEMENTS = tuple(10**power for power in range(3, 10))
 BYTES_AN_ELEMENT = 4 * 5  # p and g once, and three momentum buffers
 
@@ -24,28 +24,37 @@ def curve(
     contenders: Sequence[Contender],
     *,
     host: bool,
+    cold: bool = False,
 ) -> Row:
     """Measure each size; fit the cost of one more and of none.
 
-    Sizes that need more than a third of the memory at hand are left out.
+    ``ratios`` are over the first contender. ``cold``: memory is walked before each step. Sizes that
+    need more than a third of the memory at hand are left out.
     """
     memory = _free_bytes(settings.device)
     sizes = [n for n in sizes if set_of(n).n_elements * BYTES_AN_ELEMENT < memory / 3]
+    before = walk() if cold else no_sync
     medians: dict[str, dict[str, float]] = {each.name: {} for each in contenders}
+    times_ours: dict[str, dict[str, float]] = {each.name: {} for each in contenders[1:]}
     for n in sizes:
-        params = set_of(n).make(settings.device)
+        # Small tensors are each contender's own: the other's would be in the caches.
+        make = functools.partial(set_of(n).make, settings.device)
+        params = make if set_of(n).n_elements <= SMALL else functools.cache(make)
         samplers = {
-            each.name: timer(each.build(params), settings.sync, host=host, repeats=3 * host)
+            each.name: timer(each.build(params()), settings.sync, before=before, host=host)
             for each in contenders
-            if len(params) <= each.max_tensors
+            if set_of(n).n_tensors <= each.max_tensors
         }
         seconds = settings.seconds / len(sizes)
-        found = interleaved(samplers, seconds=seconds, min_rounds=3)
+        found, ratios = against(samplers, contenders[0].name, seconds=seconds, min_rounds=3)
         for name, samples in found.items():
             medians[name][str(n)] = stats(samples)["median"]
+        for name, ratio in ratios.items():
+            times_ours[name][str(n)] = ratio["median"]
     return {
         "kind": "host" if host else "total",
         "medians": medians,
+        "ratios": times_ours,
         "fits": {
             name: fit_line([int(n) for n in own], list(own.values()))
             for name, own in medians.items()
@@ -76,8 +85,10 @@ def tasks(settings: Settings) -> list[Task]:
     if settings.quick:
         tensors, elements = TENSORS[:3], ELEMENTS[:2]
     by_tensors = functools.partial(curve, settings, tensors, one_element, contenders, host=True)
+    cold = functools.partial(by_tensors, cold=True)
     by_elements = functools.partial(curve, settings, elements, one_tensor, contenders, host=False)
     return [
         Task("scaling", "number of tensors", by_tensors),
+        Task("scaling", "number of tensors, cold", cold),
         Task("scaling", "number of elements", by_elements),
     ]

@@ -90,6 +90,7 @@ GPT2 = ShapeSet("GPT-2 small", tuple(_gpt2()))
 VIT_B16 = ShapeSet("ViT-B/16", tuple(_vit_b16()))
 MANY_SMALL = ShapeSet("10,000 x 64", ((64,),) * 10_000)
 ONE_ELEMENT = ShapeSet("161 x 1", ((1,),) * 161)
+ONE_TENSOR = ShapeSet("1 x 1", ((1,),))
 
 
 def one_large(millions: int = 64) -> ShapeSet:

@@ -11,13 +11,14 @@ from torch import Tensor
 from . import contenders as who
 from . import device_time, shapes, trace
 from .contenders import Contender
-from .measure import Sampler, interleaved, no_sync, ratios, stats, timer
+from .measure import Sampler, against, no_sync, stats, timer, walk
 from .results import Row, Task
 from .shapes import ShapeSet
 
 MOMENTUM_PASSES = 5  # read p, g, m; write p, m
 LARGE = 2**24  # elements from which on memory decides
 YARDSTICK = "pass over as many bytes"
+SMALL = 2**21  # elements up to which a step's time is mostly the host's
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,18 @@ def compare(
     dtype: torch.dtype = torch.float32,
     *,
     yardstick: bool = False,
+    kinds: Sequence[str] = ("total", "host", "device", "cold", "hot"),
 ) -> Row:
     """Measure a step of each contender, in turns; the first is what others are held against.
 
-    On a CPU: "total", the time of a step. On CUDA also "host", the time until the step returns, and
-    "device", the time on the device, as long as the queue holds a step's launches. With
-    ``yardstick``, a CPU's memory is measured beside large sets.
+    - "total": the time of a step, the others' steps between two of its own.
+    - "host", on CUDA: the time until the step returns.
+    - "device", on CUDA: the time on the device, as long as the queue holds a step's launches.
+    - "cold", of small sets: the host's time, so much memory walked before each step that caches
+      hold nothing of it.
+    - "hot", of small sets: the host's time in a loop of steps, which no training has.
+
+    With ``yardstick``, a CPU's memory is measured beside large sets. Only ``kinds`` are measured.
     """
     shape_set = settings.cut(shape_set)
     fit = [each for each in contenders if shape_set.n_tensors <= each.max_tensors]
@@ -80,26 +87,41 @@ def compare(
     }
     cuda = settings.device.type == "cuda"
     n_sets = device_time.sets_for(3 * step_bytes // MOMENTUM_PASSES) if cuda else 1
-    sets = [shape_set.make(settings.device, dtype) for _ in range(n_sets)]
-    steps = built(fit, sets, settings, row)
 
-    total = {name: timer(own[0], settings.sync) for name, own in steps.items()}
-    if yardstick and not cuda and shape_set.n_elements >= LARGE:
-        total[YARDSTICK] = timer(pass_over(step_bytes, settings.device))
-    keep(row, "total", total, settings)
-    if cuda:
-        host = {
-            name: timer(own[0], settings.sync, host=True, repeats=5) for name, own in steps.items()
-        }
-        keep(row, "host", host, settings)
+    def sets() -> list[list[Tensor]]:
+        return [shape_set.make(settings.device, dtype) for _ in range(n_sets)]
+
+    # One's step would find the other's small tensors in the caches; large ones are in none.
+    small = shape_set.n_elements <= SMALL
+    steps = built(fit, sets if small else functools.cache(sets), settings, row)
+
+    def samplers(**options: Any) -> dict[str, Sampler]:
+        return {name: timer(own[0], settings.sync, **options) for name, own in steps.items()}
+
+    if "total" in kinds:
+        total = samplers()
+        if yardstick and not cuda and shape_set.n_elements >= LARGE:
+            total[YARDSTICK] = timer(pass_over(step_bytes, settings.device))
+        keep(row, "total", total, settings)
+    if cuda and "host" in kinds:
+        keep(row, "host", samplers(host=True), settings)
+    if cuda and "device" in kinds:
         row["trace"] = {name: trace.trace_of(own[0]).a_step() for name, own in steps.items()}
         device = device_samplers(row["trace"], steps, 3 * step_bytes // MOMENTUM_PASSES)
         keep(row, "device", device, settings)
+    if small or cuda:
+        if "cold" in kinds:
+            keep(row, "cold", samplers(host=True, before=walk()), settings)
+        if "hot" in kinds:  # few steps on a GPU, whose queue of launches must not fill up
+            keep(row, "hot", samplers(host=True, repeats=5 * cuda), settings)
     return row
 
 
 def built(
-    contenders: Sequence[Contender], sets: list[list[Tensor]], settings: Settings, row: Row
+    contenders: Sequence[Contender],
+    sets: Callable[[], list[list[Tensor]]],
+    settings: Settings,
+    row: Row,
 ) -> dict[str, list[who.Step]]:
     """Return each contender's steps, one a set, warmed up; one that fails is noted in the row.
 
@@ -109,7 +131,7 @@ def built(
     steps, failed = {}, {}
     for each in contenders:
         try:
-            own = [each.build(params) for params in sets]
+            own = [each.build(params) for params in sets()]
             for step in own + own:
                 step()
             settings.sync()
@@ -139,11 +161,13 @@ def device_samplers(
 
 def keep(row: Row, kind: str, samplers: dict[str, Sampler], settings: Settings) -> None:
     """Take the samples, and keep their statistics and ratios in the row."""
-    samples = interleaved(samplers, seconds=settings.seconds, min_rounds=settings.min_rounds)
+    samples, ratios = against(
+        samplers, row["base"], seconds=settings.seconds, min_rounds=settings.min_rounds
+    )
     for name, those in samples.items():
         row["times"].setdefault(name, {})[kind] = stats(those)
-    if row["base"] in samples:
-        row.setdefault("ratios", {})[kind] = ratios(samples, row["base"])
+    if ratios:
+        row.setdefault("ratios", {})[kind] = ratios
 
 
 def pass_over(step_bytes: int, device: torch.device) -> Callable[[], Tensor]:
@@ -159,6 +183,7 @@ def tasks(settings: Settings) -> list[Task]:
     everyone, _ = who.everyone(settings.device)
     millions = 268 if settings.device.type == "cuda" else 64
     cases: list[tuple[ShapeSet, torch.dtype]] = [
+        (shapes.ONE_TENSOR, torch.float32),
         (shapes.ONE_ELEMENT, torch.float32),
         (shapes.RESNET50, torch.float32),
         (shapes.one_large(millions), torch.float32),
