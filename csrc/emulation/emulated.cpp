@@ -1,43 +1,12 @@
-// The device has fused multiply-adds; here the C library's stand in for them.
-#define FW_HAS_FMA
 #include "emulation/emulated.h"
 
 #include <algorithm>
 
+#include "emulation/blocks.h"
+
 namespace fused_warmup {
-namespace {
 
 using namespace cuda;
-
-// atomicInc: wraps to 0 when it has reached `limit`.
-uint32_t increment(uint32_t* ticket, uint32_t limit) {
-  const uint32_t old = *ticket;
-  *ticket = old >= limit ? 0 : old + 1;
-  return old;
-}
-
-template <typename DTypes>
-void update_block(const LaunchArgs& args, int64_t t, int block, const Rates* rates) {
-  for (int thread = 0; thread < BLOCK_SIZE; ++thread) {
-    update_share<DTypes>(args, t, block * WARPS_PER_BLOCK + thread / WARP_SIZE, thread % WARP_SIZE,
-                         rates);
-  }
-}
-
-void update_block(DTypes dtypes, const LaunchArgs& args, int64_t t, int block, const Rates* rates) {
-  switch (dtypes) {
-    case DTypes::FLOAT32:
-      return update_block<Uniform<float, float>>(args, t, block, rates);
-    case DTypes::BFLOAT16:
-      return update_block<Uniform<bfloat16, bfloat16>>(args, t, block, rates);
-    case DTypes::FLOAT16:
-      return update_block<Uniform<float16, float16>>(args, t, block, rates);
-    case DTypes::MIXED:
-      return update_block<Mixed>(args, t, block, rates);
-  }
-}
-
-}  // namespace
 
 void EmulatedPlan::launch_kernel(bool advance) {
   if (built_ != generation_) {
@@ -57,29 +26,7 @@ void EmulatedPlan::launch_kernel(bool advance) {
   for (int block = 0; block < tables_.n_blocks(); ++block) {
     if (std::find(order.begin(), order.end(), block) == order.end()) order.push_back(block);
   }
-
-  struct Block {
-    bool skipped;
-    int64_t t;
-    std::vector<Rates> rates;
-  };
-  std::vector<Block> blocks(order.size());
-  for (const int block : order) {
-    Block& own = blocks[static_cast<size_t>(block)];
-    own.skipped = is_skipped(args);
-    own.t = *args.step.t;
-    own.rates.resize(groups_.size());
-    for (int thread = 0; thread < BLOCK_SIZE; ++thread) {
-      compute_rates(args, own.t, thread, own.rates.data());
-    }
-  }
-  const uint32_t limit = static_cast<uint32_t>(order.size()) - 1;
-  for (const int block : order) {
-    const Block& own = blocks[static_cast<size_t>(block)];
-    if (own.skipped) continue;
-    update_block(tables_.dtypes(), args, own.t, block, own.rates.data());
-    if (increment(args.ticket, limit) == limit) finish(args, own.t, own.rates.data());
-  }
+  run_blocks(args, tables_.dtypes(), order);
 }
 
 }  // namespace fused_warmup

@@ -1,5 +1,5 @@
-// The CUDA kernel's body on the host, block by block and thread by thread: how tests without a GPU
-// compare it with the reference. Not a backend.
+// A step by the CUDA kernel's body on the host: how tests without a GPU compare it with the
+// reference. Not a backend.
 #pragma once
 
 #include <algorithm>

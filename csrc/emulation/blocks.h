@@ -1,0 +1,16 @@
+// The CUDA kernel's body on the host, block by block and thread by thread.
+#pragma once
+
+#include <vector>
+
+#include "cuda/tables.h"
+
+namespace fused_warmup {
+namespace cuda {
+
+// One launch. order: its blocks, in the order in which they take their tickets. All compute their
+// rates before the first takes its ticket, as blocks may.
+void run_blocks(const LaunchArgs& args, DTypes dtypes, const std::vector<int>& order);
+
+}  // namespace cuda
+}  // namespace fused_warmup
