@@ -52,7 +52,7 @@ export REQUIREMENTS
 requirements = $(BIN)/python -c "$$REQUIREMENTS"
 
 define TRITON_OF_TORCH
-from fused_warmup.backend.triton_probe import triton_requirement
+from fused_warmup._backend.triton.probe import triton_requirement
 print(triton_requirement())
 endef
 export TRITON_OF_TORCH
@@ -157,10 +157,11 @@ fuzz: venv ## Look for inputs that break a property, with SEEDS=20 fresh seeds.
 	done
 
 .PHONY: lint
-lint: venv ## Check style: ruff and clang-format.
+lint: venv ## Check style and layers: ruff, clang-format and import-linter.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(NATIVE)
+	$(BIN)/lint-imports --no-cache
 
 .PHONY: format
 format: venv ## Rewrite the sources in the style that lint checks.

@@ -103,7 +103,7 @@ def our_backends(device: torch.device) -> tuple[list[str], dict[str, str]]:
     """Return our backends that run on a device, best first, and why the others do not."""
     names, absent = [], {}
     for name, backend in fused_warmup.backends().items():
-        types = fused_warmup.backend.device_types(name)
+        types = fused_warmup._backend.device_types(name)
         if types is not None and device.type not in types:
             continue
         if backend.available:

@@ -1,6 +1,6 @@
-"""The command line: ``python -m fused_warmup``; see `fused_warmup.cli`."""
+"""The command line: ``python -m fused_warmup``; see `fused_warmup._cli`."""
 
-from .cli import info, main
+from ._cli import info, main
 
 __all__ = ["info", "main"]
 

@@ -39,7 +39,7 @@ class Mutant:
     tests: tuple[str, ...]
 
 
-TRITON_KERNEL = "fused_warmup/backend/triton_kernel.py"
+TRITON_KERNEL = "fused_warmup/_backend/triton/kernel.py"
 MUTANTS = [
     # the counter's increment
     Mutant("cpu-counter", "csrc/cpu/plan.cpp", "*step_.t = t + 1", "*step_.t = t + 2", CPU),

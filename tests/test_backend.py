@@ -8,10 +8,11 @@ import torch
 from support import models, parameter, same_bits, train
 
 import fused_warmup
-from fused_warmup import SGD, backend, backends, linear_warmup
-from fused_warmup.backend import Backend, native
-from fused_warmup.plan import PythonWatch
-from fused_warmup.reference import ReferencePlan
+from fused_warmup import SGD, backends, linear_warmup
+from fused_warmup import _backend as backend
+from fused_warmup._backend import Backend, native
+from fused_warmup._backend.reference import ReferencePlan
+from fused_warmup._step.watch import PythonWatch
 
 
 @pytest.fixture

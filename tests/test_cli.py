@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import fused_warmup
-from fused_warmup.cli import doctor, main
-from fused_warmup.cli.expression import BUILDERS, parse_schedule
-from fused_warmup.cli.plot import draw
+from fused_warmup._cli import doctor, main
+from fused_warmup._cli.expression import BUILDERS, parse_schedule
+from fused_warmup._cli.plot import draw
 from fused_warmup.conversions import get_schedule
 from fused_warmup.schedules import Schedule, cosine, linear_warmup, multi_step, table
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from support import PATIENCE
 
-from fused_warmup.cli import main
-from fused_warmup.cli.expression import parse_schedule
+from fused_warmup._cli import main
+from fused_warmup._cli.expression import parse_schedule
 from fused_warmup.conversions import get_schedule
 
 HUGE = 10**400

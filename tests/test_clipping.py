@@ -10,7 +10,7 @@ from torch.amp import GradScaler
 from torch.nn import utils
 
 from fused_warmup import SGD, clip_grad_norm_, linear_warmup
-from fused_warmup.step_in_backward import StepInBackward
+from fused_warmup.distributed import StepInBackward
 
 OPTIONS: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
 SHAPES = ((33,), (4, 5), (1025,))

@@ -71,7 +71,7 @@ def test_bits_agree(capability: str) -> None:
 
 
 def test_capability_is_the_one_that_was_asked_for() -> None:
-    from fused_warmup.backend.cpu import capability
+    from fused_warmup._backend.cpu import capability
 
     assert capability() == CURRENT == os.environ.get("EXPECTED", CURRENT)
     assert CURRENT in _C.cpu_capabilities()

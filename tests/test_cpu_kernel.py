@@ -10,7 +10,7 @@ from support import OPTIONS, copies, models, parameter, randn, same_bits, tensor
 from torch import Tensor
 
 from fused_warmup import SGD, linear_warmup
-from fused_warmup.backend.cpu import capability
+from fused_warmup._backend.cpu import capability
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 # Around the vector widths (4 to 64 elements) and around the kernel's block of 1024.

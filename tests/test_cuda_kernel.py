@@ -7,7 +7,8 @@ import pytest
 import torch
 from support import DTYPE_PAIRS, OPTIONS
 
-from fused_warmup import _C, SGD, backend
+from fused_warmup import _C, SGD
+from fused_warmup import _backend as backend
 from fused_warmup.schedules import cosine, inverse_sqrt, linear_warmup, step, table
 
 SIZES = (0, 1, 3, 4, 5, 63, 64, 65, 127, 255, 256, 257, 5003, 30011)

@@ -9,7 +9,7 @@ from support import models, parameter, randn, same_bits, set_grads, train
 
 import fused_warmup
 from fused_warmup import SGD, linear_warmup
-from fused_warmup.plan import Plan
+from fused_warmup._step.plan import Plan
 
 SHAPES = ((5,), (70,), (3, 4))
 

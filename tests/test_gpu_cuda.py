@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.trace import trace_of
 from fused_warmup import SGD, backends, clip_grad_norm_, schedules
-from fused_warmup.backend import make_plan
+from fused_warmup._backend import make_plan
 from fused_warmup.schedules import cosine, inverse_sqrt, linear_warmup, step
 
 pytestmark = NEEDS_GPU

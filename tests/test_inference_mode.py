@@ -10,8 +10,8 @@ from support import copies, models, parameter, same_bits, set_grads, train
 from torch import Tensor
 
 from fused_warmup import SGD, RateLog, clip_grad_norm_, convert, linear_warmup
+from fused_warmup.distributed import StepInBackward
 from fused_warmup.schedules import one_cycle_momentum
-from fused_warmup.step_in_backward import StepInBackward
 
 BACKENDS = [None, "cpu", "reference"]
 every_backend = pytest.mark.parametrize("backend", BACKENDS, ids=str)
@@ -184,7 +184,7 @@ def test_steps_in_backward() -> None:
 
 
 def test_a_table_of_the_triton_backend() -> None:
-    triton_tables = pytest.importorskip("fused_warmup.backend.triton_tables")
+    triton_tables = pytest.importorskip("fused_warmup._backend.triton.tables")
     table = triton_tables.DeviceTable(torch.device("cpu"))
     for n in (2, 2, 3):
         with torch.inference_mode():

@@ -14,7 +14,7 @@ from test_state_dict import OPTIONS, SHAPES, make, params_of, through_file
 from torch import Tensor
 
 from fused_warmup import SGD, linear_warmup
-from fused_warmup.state import MAX_STEPS
+from fused_warmup._step.counters import MAX_STEPS
 
 FIRST, MIDDLE, LAST = range(3)
 

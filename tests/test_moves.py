@@ -5,7 +5,7 @@ import torch
 from support import models, parameter, randn, same_bits, set_grads, train
 
 from fused_warmup import SGD, linear_warmup
-from fused_warmup.state import Counters
+from fused_warmup._step.counters import Counters
 
 BACKENDS = [None, "reference"]
 every_backend = pytest.mark.parametrize("backend", BACKENDS, ids=str)

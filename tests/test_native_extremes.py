@@ -12,9 +12,9 @@ from support import models, nothing_moves, train
 from test_native_schedule import assert_twins
 
 from fused_warmup import _C, SGD, Schedule
+from fused_warmup._step.counters import MAX_STEPS, Counters
 from fused_warmup.schedules import Kind, PastEnd, Segment, linear_warmup
 from fused_warmup.schedules.signs import check_factors
-from fused_warmup.state import MAX_STEPS, Counters
 
 LAST = 2**63 - 1
 FAR = 2**62

@@ -5,7 +5,7 @@ import torch
 from support import parameter, randn, same_bits
 
 from fused_warmup import SGD
-from fused_warmup.overlaps import overlapping, span_of, waves
+from fused_warmup._step.overlaps import overlapping, span_of, waves
 
 N = 70_000  # work for two threads
 BACKENDS = [None, "cpu", "reference"]

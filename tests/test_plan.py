@@ -9,7 +9,7 @@ from support import models, parameter, randn, same_bits, set_grads, train
 from torch import Tensor
 
 from fused_warmup import SGD, linear_warmup
-from fused_warmup.plan import PythonWatch
+from fused_warmup._step.watch import PythonWatch
 from fused_warmup.schedules import cosine
 
 SHAPES = tuple((n,) for n in (5, 70, 3, 1, 64, 17, 9, 33))

@@ -10,8 +10,8 @@ from support import models, parameter, randn, set_grads
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fused_warmup import SGD, RateLog, linear_warmup
+from fused_warmup.distributed import StepInBackward
 from fused_warmup.schedules import constant, exponential
-from fused_warmup.step_in_backward import StepInBackward
 
 WARMUP = linear_warmup(6, start=0.1)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support import OPTIONS, models, parameter, randn, same_bits, set_grads
 
 from fused_warmup import SGD, linear_warmup
-from fused_warmup.reference import put_gradient, sgd_reference, widened
+from fused_warmup._backend.reference import put_gradient, sgd_reference, widened
 
 SHAPES = ((), (1,), (17,), (5, 7), (3, 1, 2), (0,))
 EPS = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}

@@ -11,7 +11,7 @@ from support import copies, models, parameter, refused, same_bits, set_grads, tr
 from torch import Tensor
 
 from fused_warmup import SGD, Schedule, linear_warmup
-from fused_warmup.options import SCHEDULES
+from fused_warmup._groups.options import SCHEDULES
 from fused_warmup.schedules import cosine
 
 SHAPES = ((5, 3), (7,), ())

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fused_warmup import SGD
+from fused_warmup.distributed import StepInBackward
 from fused_warmup.schedules import cosine, linear_warmup
-from fused_warmup.step_in_backward import StepInBackward
 
 Make = Callable[[nn.Module], SGD]
 
@@ -283,7 +283,7 @@ def test_remove_and_twice() -> None:
 
 MEMORY = """
 import re, sys, torch, fused_warmup
-from fused_warmup.step_in_backward import StepInBackward
+from fused_warmup.distributed import StepInBackward
 torch.set_num_threads(1)
 n, layers = 1024, 40  # 4 MiB a layer
 model = torch.nn.Sequential(*(torch.nn.Linear(n, n, bias=False) for _ in range(layers)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fused_warmup.super_gradients import from_super_gradients
+from fused_warmup.conversions.super_gradients import from_super_gradients
 
 GOLDEN = Path(__file__).parent / "golden"
 # Two orders of float64 arithmetic; nearly all of the difference is SuperGradients' own: its last

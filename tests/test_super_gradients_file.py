@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fused_warmup.super_gradients import from_super_gradients
+from fused_warmup.conversions.super_gradients import from_super_gradients
 
 pytest.importorskip("yaml")
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from fused_warmup import Schedule
-from fused_warmup.cli import main
-from fused_warmup.super_gradients import from_super_gradients
+from fused_warmup._cli import main
+from fused_warmup.conversions.super_gradients import from_super_gradients
 
 pytest.importorskip("yaml")
 STEP: dict[str, Any] = {"initial_lr": 0.1, "max_epochs": 10, "lr_mode": "StepLRScheduler"}

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import fused_warmup
-from fused_warmup.backend import triton_probe
+from fused_warmup._backend.triton import probe as triton_probe
 
 INTERPRETED = Path(__file__).parent / "triton_interpreter"
-KERNELS = Path(fused_warmup.__file__).parent / "backend"
+KERNELS = Path(fused_warmup.__file__).parent / "_backend" / "triton"
 
 
 def test_kernel_equals_the_reference_in_the_interpreter() -> None:
@@ -34,7 +34,7 @@ def test_kernel_equals_the_reference_in_the_interpreter() -> None:
     assert re.search(r"^\d+ passed in", run.stdout, re.MULTILINE), run.stdout
 
 
-@pytest.mark.parametrize("name", ["triton_kernel.py", "triton_schedule.py"])
+@pytest.mark.parametrize("name", ["kernel.py", "schedule.py"])
 def test_a_constant_follows_the_tensor_that_it_meets(name: str) -> None:
     """From Triton 3.7 on the interpreter lets a constexpr on the left swallow the tensor."""
     tree = ast.parse((KERNELS / name).read_text())

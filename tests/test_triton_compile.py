@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from fused_warmup.options import DEFAULTS
+from fused_warmup._groups.options import DEFAULTS
 from fused_warmup.schedules import cosine
 
 triton = pytest.importorskip("triton")
 GPUTarget = pytest.importorskip("triton.backends.compiler").GPUTarget
 driver = pytest.importorskip("triton.runtime.driver").driver
 get_ptxas = pytest.importorskip("triton.backends.nvidia.compiler").get_ptxas
-backend = pytest.importorskip("fused_warmup.backend.triton")
+backend = pytest.importorskip("fused_warmup._backend.triton.plan")
 if triton.knobs.runtime.interpret:
     pytest.skip("TRITON_INTERPRET leaves nothing to compile", allow_module_level=True)
 
@@ -45,7 +45,7 @@ class Compiled:
     """What `TritonPlan.launch` would have launched."""
 
     def __init__(self, target, pairs, *, scaled: bool) -> None:
-        kernel = backend.triton_kernel.sgd_step
+        kernel = backend.kernel.sgd_step
         made = []
 
         class Warmup:
@@ -72,7 +72,7 @@ class Compiled:
         assert plan.prepare([options], grads, scalar, scalar, True)
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setattr(driver, "_active", Driver(target))
-            monkeypatch.setattr(backend.triton_kernel, "sgd_step", Warmup())
+            monkeypatch.setattr(backend.kernel, "sgd_step", Warmup())
             plan.launch(True)
         (self.kernel,) = made
         self.asm = self.kernel.asm

@@ -5,14 +5,14 @@ import struct
 import pytest
 import torch
 
-from fused_warmup.backend.triton_tables import (
+from fused_warmup._backend.triton.tables import (
     chunk_words,
     group_row,
     schedule_words,
     tensor_words,
     words_of,
 )
-from fused_warmup.backend.triton_tensors import Tensors
+from fused_warmup._backend.triton.tensors import Tensors
 from fused_warmup.schedules import Kind, Schedule, Segment
 
 ROW = 2**32

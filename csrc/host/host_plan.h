@@ -1,6 +1,6 @@
 // What the host knows of one device's step: which tensors a launch touches and where they lie.
 //
-// Built once by Python (fused_warmup/plan.py). Each step has two phases. read() asks Python for
+// Built once by Python (fused_warmup/_step/plan.py). Each step has two phases. read() asks Python for
 // what only Python can tell; Python code may run meanwhile (a property, a number's __float__, the
 // garbage collector) and may change anything. look() then finds, in one pass without Python, where
 // everything lies now, and the kernel is launched before Python runs again: Python's lock is held

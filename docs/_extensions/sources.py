@@ -49,6 +49,8 @@ def source_of(domain: str, info: dict[str, str]) -> str | None:
     for name in info["fullname"].split("."):
         found = inspect.getattr_static(found, name, None)
         found = getattr(found, "__func__", found)  # a class or static method's function
+    if inspect.isclass(found) and found.__module__ == "fused_warmup":  # named after its export
+        found = found.__init__
     found = inspect.unwrap(found.fget if isinstance(found, property) else found)
     try:
         file = Path(inspect.getsourcefile(found) or "").resolve()

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from ..optimizer import SGD
-from ..options import SCHEDULES
+from .._groups.options import SCHEDULES
+from .._optim.sgd import SGD
+from .._optim.state import pack
 from ..schedules.checks import whole
-from ..state import pack
 from .rest import RestOfRun
 from .sandbox import RATES, check_convertible, clock, leaves
 

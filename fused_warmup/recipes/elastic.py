@@ -1,6 +1,6 @@
 """What becomes of a large-minibatch recipe when the number of workers changes in mid-training."""
 
-from ..optimizer import SGD
+from .._optim.sgd import SGD
 from ..schedules import Schedule
 from .minibatch import LargeMinibatch
 

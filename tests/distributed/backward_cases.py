@@ -9,7 +9,7 @@ from distributed.common import fingerprint, loss_of, make_model, make_optimizer,
 from distributed.fsdp_cases import shard
 from torch.nn.parallel import DistributedDataParallel as DDP
 
-from fused_warmup.step_in_backward import StepInBackward
+from fused_warmup.distributed import StepInBackward
 
 
 def ddp(bucket_mb: float, steps: int) -> tuple[Any, bool]:

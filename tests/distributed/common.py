@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.functional import mse_loss
 
 from fused_warmup import SGD, linear_warmup
-from fused_warmup.reference import FIRST_STEP_NEVER
+from fused_warmup._backend.reference import FIRST_STEP_NEVER
 from fused_warmup.schedules import cosine
 
 STEPS = 8

@@ -19,7 +19,7 @@ from torch.distributed.algorithms.join import Join
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.nn.parallel import DistributedDataParallel as DDP
 
-from fused_warmup.joining import Joined
+from fused_warmup.distributed import Joined
 
 
 def train(steps: int, ddp_options: dict[str, Any], **options: Any) -> tuple[Any, list[Tensor]]:

@@ -32,8 +32,8 @@ from torch.func import functional_call
 from torch.nn.functional import mse_loss
 
 from fused_warmup import SGD, clip_grad_norm_
+from fused_warmup._step.sharded import ShardedPlan
 from fused_warmup.schedules import table
-from fused_warmup.sharded import ShardedPlan
 
 Mesh = tuple[int, ...]
 

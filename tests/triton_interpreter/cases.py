@@ -7,7 +7,7 @@ import torch
 from support import same_bits
 
 from fused_warmup import SGD
-from fused_warmup.backend import triton as backend
+from fused_warmup._backend.triton import plan as backend
 
 BLOCK, TAIL = backend.BLOCK, backend.TAIL
 SIZES = (0, 1, 15, 16, 17, TAIL + 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 21)
@@ -92,9 +92,9 @@ class Launches:
     """Stands in for the kernel: runs it, and can run each launch again, as a graph does."""
 
     def __init__(self, monkeypatch):
-        self.kernel = backend.triton_kernel.sgd_step
+        self.kernel = backend.kernel.sgd_step
         self.recorded = []
-        monkeypatch.setattr(backend.triton_kernel, "sgd_step", self)
+        monkeypatch.setattr(backend.kernel, "sgd_step", self)
 
     def __getitem__(self, grid):
         def launch(*args, **kwargs):

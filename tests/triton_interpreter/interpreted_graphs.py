@@ -8,8 +8,8 @@ import torch
 from cases import BLOCK, Launches, draw, parameters
 
 from fused_warmup import SGD
-from fused_warmup.backend import triton as backend
-from fused_warmup.backend.triton_tables import DeviceTable, words_of
+from fused_warmup._backend.triton import plan as backend
+from fused_warmup._backend.triton.tables import DeviceTable, words_of
 from fused_warmup.schedules import cosine
 
 

@@ -8,7 +8,7 @@ import torch
 from cases import DTYPES, SIZES, Pair, bytes_of, parameters
 
 from fused_warmup import SGD
-from fused_warmup.plan import Plan
+from fused_warmup._step.plan import Plan
 from fused_warmup.schedules import Kind, PastEnd, Schedule, Segment, cosine, linear_warmup
 
 

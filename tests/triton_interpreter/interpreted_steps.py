@@ -9,18 +9,10 @@ from cases import BLOCK, Launches, Pair, bytes_of, draw, parameters
 
 import fused_warmup
 from fused_warmup import SGD
-from fused_warmup.backend import triton as backend
-from fused_warmup.backend.triton_tables import DeviceTable
-from fused_warmup.options import DEFAULTS
-from fused_warmup.schedules import (
-    Kind,
-    PastEnd,
-    Schedule,
-    Segment,
-    cosine,
-    linear_warmup,
-    table,
-)
+from fused_warmup._backend.triton import plan as backend
+from fused_warmup._backend.triton.tables import DeviceTable
+from fused_warmup._groups.options import DEFAULTS
+from fused_warmup.schedules import Kind, PastEnd, Schedule, Segment, cosine, linear_warmup, table
 
 
 def test_a_late_parameters_first_step_is_its_own():

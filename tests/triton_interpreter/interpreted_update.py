@@ -11,8 +11,8 @@ from cases import BLOCK, DTYPES, SIZES, Pair, bytes_of, draw, parameters
 from support import OPTIONS
 
 from fused_warmup import SGD
-from fused_warmup.backend import triton as backend
-from fused_warmup.options import DEFAULTS
+from fused_warmup._backend.triton import plan as backend
+from fused_warmup._groups.options import DEFAULTS
 from fused_warmup.schedules import linear_warmup
 
 

@@ -1,0 +1,120 @@
+"""Which kernels this installation has, and why not the others.
+
+A backend is a class with the interface of `reference.ReferencePlan`: built for the
+parameters of one device, it is asked each step to ``prepare`` (read everything, touch nothing) and
+then to ``launch``. To add one, write that class and name it in `make_plan`, `device_types`
+and `_probe` below.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from .native import load_native
+from .triton.probe import probe_triton, triton_device_types
+
+BACKENDS = ("cuda", "triton", "cpu", "reference")
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Whether a backend can run here, and the reason.
+
+    Attributes:
+        name: ``"cuda"``, ``"triton"``, ``"cpu"`` or ``"reference"``.
+        available: Whether it can run on this machine.
+        reason: One line: what was found, or what is missing and how to get it.
+        error: What the attempt to load it raised, where it raised.
+    """
+
+    name: str
+    available: bool
+    reason: str
+    error: Exception | None = None
+
+
+def backends() -> dict[str, Backend]:
+    """Return every backend by name, with its state on this machine and the reason for it.
+
+    Example:
+        >>> import fused_warmup
+        >>> fused_warmup.backends()["reference"].available
+        True
+    """
+    return {name: _probe(name) for name in BACKENDS}
+
+
+def require(name: str) -> Backend:
+    """Return the backend called ``name``.
+
+    Raises:
+        ValueError: There is no backend of that name.
+        RuntimeError: It cannot run here; the original error is its cause.
+    """
+    if name not in BACKENDS:
+        raise ValueError(
+            f"backend={name!r} is unknown, it must be one of {', '.join(map(repr, BACKENDS))}: "
+            "pass one of these, or None to let each parameter's device decide"
+        )
+    backend = _probe(name)
+    if not backend.available:
+        raise RuntimeError(
+            f"backend={name!r} cannot run here, {backend.reason}: "
+            "pass backend=None to use what is there"
+        ) from backend.error
+    return backend
+
+
+def default_backend(device_type: str) -> str:
+    """Return the backend that serves a device type when none is asked for."""
+    candidates = {"cpu": ("cpu",), "cuda": ("cuda", "triton"), "xpu": ("triton",)}
+    for name in candidates.get(device_type, ()):
+        if _probe(name).available and device_type in (device_types(name) or (device_type,)):
+            return name
+    return "reference"
+
+
+def make_plan(name: str, **what: Any) -> Any:
+    """Build a backend's plan for one device; the arguments are those of `ReferencePlan`."""
+    if name == "cpu":
+        from .cpu import make_cpu_plan
+
+        return make_cpu_plan(**what)
+    if name == "cuda":
+        from .cuda import make_cuda_plan
+
+        return make_cuda_plan(**what)
+    if name == "triton":
+        from .triton.plan import TritonPlan
+
+        return TritonPlan(**what)
+    from .reference import ReferencePlan
+
+    return ReferencePlan(**what)
+
+
+def device_types(name: str) -> tuple[str, ...] | None:
+    """Return the device types that a backend serves; None: all of them."""
+    if name == "triton":
+        return triton_device_types()
+    return {"cpu": ("cpu",), "cuda": ("cuda",), "reference": None}[name]
+
+
+@cache
+def _probe(name: str) -> Backend:
+    if name == "reference":
+        return Backend(name, True, f"plain PyTorch {torch.__version__}, any device")
+    if name == "triton":
+        obstacle, found, error = probe_triton()
+        return Backend(name, not obstacle, obstacle or found, error)
+    native, error = load_native()
+    if native is None:
+        return Backend(name, False, f"the native extension did not load ({error})", error)
+    if name == "cpu":
+        from .cpu import capability
+
+        return Backend(name, True, f"native kernel for {capability()}")
+    obstacle = native.cuda_unavailable_reason()
+    return Backend(name, not obstacle, obstacle or "native CUDA kernel")

@@ -1,0 +1,1 @@
+"""What a parameter group holds: options, their ranges, and the rate that they give."""

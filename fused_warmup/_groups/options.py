@@ -1,0 +1,264 @@
+"""The options of a parameter group: their defaults, their ranges, and the rate they give."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._tensors.memory import has_number
+from ..schedules import Schedule
+from ..schedules.checks import shown
+from ..schedules.plain import PlainSchedule
+
+DEFAULTS: dict[str, Any] = {
+    "nesterov": False,
+    "maximize": False,
+    "foreach": None,
+    "differentiable": False,
+    "fused": None,
+    "schedule": None,
+    "momentum_schedule": None,
+}
+SCHEDULES = {"schedule": "lr", "momentum_schedule": "momentum"}
+"""The options that are schedules, and what each is a factor of."""
+FLAGS = ("nesterov", "maximize", "differentiable", "foreach", "fused")
+
+
+def check_tensor_lr(lr: Tensor) -> None:
+    """Check what a tensor lr is, not its value, which may be on a device.
+
+    Raises:
+        TypeError: It is of another dtype or layout, or its memory was taken away.
+        ValueError: It has more elements than one, or none.
+    """
+    if lr.numel() != 1:
+        raise ValueError(
+            f"Tensor lr must be 1-element, got shape {tuple(lr.shape)}: use one parameter "
+            "group for each rate"
+        )
+    if not has_number(lr):
+        raise TypeError(
+            f"Tensor lr must hold a number, got one of layout {lr.layout} on {lr.device} "
+            "without memory of its own: pass torch.tensor(number)"
+        )
+    if not lr.is_floating_point():
+        raise TypeError(f"Tensor lr must be of a floating dtype, got {lr.dtype}: cast it")
+
+
+def check(group: Mapping[str, Any]) -> None:
+    """Check a group's options, each by itself.
+
+    Numbers are those of Python and numpy, arrays of no dimensions, and tensors of one element. Text
+    is none, as with torch, nor are Decimal and Fraction, with which torch cannot step.
+
+    Raises:
+        TypeError: An option that is no number, or a flag that is neither true nor false.
+        ValueError: One that is negative or not finite.
+    """
+    lr = group["lr"]
+    if isinstance(lr, Tensor):
+        check_tensor_lr(lr)
+    if not isinstance(lr, Tensor) or _is_on_the_host(lr):
+        _check_number("learning rate", lr, "a schedule may still bring the rate to 0")
+    _check_number("momentum value", group["momentum"], "0 turns momentum off")
+    _check_number("weight_decay value", group["weight_decay"], "0 turns weight decay off")
+    _check_number("dampening value", group["dampening"], "0 turns dampening off", negative=True)
+    for name in FLAGS:
+        check_flag(name, group.get(name))
+
+
+def check_nesterov(group: Mapping[str, Any]) -> None:
+    """Check that the options of a new group go together.
+
+    Not those of one that trains: torch's loop steps on when its momentum is set to 0.
+
+    Raises:
+        ValueError: Nesterov momentum without momentum, or with dampening.
+    """
+    if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+        raise ValueError(
+            "Nesterov momentum requires a momentum and zero dampening, got "
+            f"momentum={group['momentum']} and dampening={group['dampening']}: set both so, or "
+            "nesterov=False"
+        )
+
+
+def settle(groups: Iterable[dict[str, Any]]) -> None:
+    """Bring every group's schedules into the form that groups hold, and check all options.
+
+    A schedule that several groups share is read once.
+
+    Args:
+        groups: The groups.
+
+    Raises:
+        TypeError: An option of the wrong type.
+        ValueError: One out of range. Groups that come before it are settled then.
+    """
+    # By object or by text; the object is held so that its id stays its own.
+    settled: dict[int | str, tuple[Any, PlainSchedule | None]] = {}
+    for group in groups:
+        for name in SCHEDULES:
+            value = group[name]
+            key = value if isinstance(value, str) else id(value)
+            if key not in settled:
+                settled[key] = value, plain_schedule(value, name)
+            group[name] = settled[key][1]
+        check(group)
+
+
+def _is_on_the_host(tensor: Tensor) -> bool:
+    # Elsewhere, reading it would wait for a device or, in a wrapper around a tensor, fail.
+    return tensor.device.type == "cpu" and type(tensor) in (Tensor, torch.nn.Parameter)
+
+
+def _check_number(what: str, value: Any, remedy: str, *, negative: bool = False) -> None:
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(
+            f"Invalid {what}: a tensor of shape {tuple(value.shape)}, it must have one element: "
+            f"use one parameter group for each value ({remedy})"
+        )
+    if isinstance(value, Tensor) and not has_number(value):
+        raise TypeError(
+            f"Invalid {what}: a tensor of layout {value.layout} on {value.device} without "
+            f"memory of its own, it must be a number: pass a float ({remedy})"
+        )
+    if not is_number(value):
+        raise TypeError(
+            f"Invalid {what}: {value!r}, it must be a number: pass a float ({remedy}{_hint(value)})"
+        )
+    try:
+        number = float(value.detach() if isinstance(value, Tensor) else value)
+    except OverflowError:  # an int
+        number = math.inf
+    if not math.isfinite(number) or (number < 0 and not negative):
+        bound = "finite" if negative else "finite and not negative"
+        raise ValueError(f"Invalid {what}: {value}, it must be {bound} ({remedy})")
+
+
+def check_scalar(name: str, value: Any) -> None:
+    """Check a scalar of AMP's that is not a tensor.
+
+    Raises:
+        TypeError: It is no number.
+    """
+    if not is_number(value):
+        raise TypeError(
+            f"{name}={value!r} is a {type(value).__name__}, it must be a number: leave it to "
+            "GradScaler, or set it to a tensor of one element"
+        )
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Check an option that is on or off; None is off, and so are numbers that are 0.
+
+    Raises:
+        TypeError: It is text, "False" for one, or something else that merely has a truth value.
+    """
+    if not (value is None or isinstance(value, bool) or is_number(value)):
+        raise TypeError(f"Invalid {name}: {value!r}, it must be a bool: pass True or False")
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether an option is a real number of Python's, numpy's or torch's."""
+    if isinstance(value, (int, float)):
+        return True
+    if isinstance(value, Tensor):
+        return not value.is_complex()
+    # numpy's scalars and its arrays of no dimensions. Text is an array, too, of kind "U".
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    return getattr(value, "shape", None) == () and kind in ("b", "i", "u", "f")
+
+
+def _hint(text: Any) -> str:
+    """Say where a number that came as text may come from."""
+    try:
+        float(text if isinstance(text, str) else "")
+    except ValueError:
+        return ""
+    return "; YAML takes 1e-3 for text and 1.0e-3 for a number"
+
+
+def plain_schedule(
+    schedule: Schedule | Mapping[str, Any] | str | None, name: str = "schedule"
+) -> PlainSchedule | None:
+    """Return a schedule as the plain data that groups hold; a string is one from a checkpoint.
+
+    What groups hold already stays the same object: what was built from it need not be built again.
+    ``name`` is what errors call it.
+
+    Raises:
+        TypeError: It is no schedule.
+        ValueError: Plain data that make no schedule.
+    """
+    if schedule is None or isinstance(schedule, PlainSchedule):
+        return schedule
+    if isinstance(schedule, str):
+        try:
+            schedule = json.loads(schedule)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{name}={shown(schedule)} is no schedule's text ({error}): load what state_dict() "
+                "gave, or pass a Schedule"
+            ) from None
+    if not isinstance(schedule, (Schedule, Mapping)):
+        raise TypeError(
+            f"{name}={shown(schedule)} is a {type(schedule).__name__}, it must be a Schedule or "
+            "None: build one with fused_warmup.schedules, or sample a function with from_callable"
+        )
+    return PlainSchedule(schedule)
+
+
+def with_texts(groups: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return groups whose schedules are the texts that state dicts hold.
+
+    torch.distributed.checkpoint takes dicts apart and saves every number in them by its path, so
+    that one schedule could only be loaded over another of as many segments with the same fields. A
+    string is one value. Numbers keep their bits.
+    """
+    texts: dict[int, str | None] = {id(None): None}
+
+    def text_of(schedule: Any, name: str) -> str | None:
+        if id(schedule) not in texts:
+            texts[id(schedule)] = json.dumps(plain_schedule(schedule, name))
+        return texts[id(schedule)]
+
+    return [{**group, **{k: text_of(group[k], k) for k in SCHEDULES}} for group in groups]
+
+
+class InForce:
+    """The learning rates and momenta that groups have at step ``t``.
+
+    A schedule that several groups share is read once.
+
+    Args:
+        t: The step.
+    """
+
+    def __init__(self, t: int) -> None:
+        self._t = t
+        # Each with the object that it came from, which keeps its id its own.
+        self._factors: dict[int, tuple[Any, float]] = {}
+
+    def _factor(self, plain: Mapping[str, Any] | None) -> float:
+        if plain is None:
+            return 1.0
+        if id(plain) not in self._factors:
+            self._factors[id(plain)] = plain, Schedule.from_dict(plain)(self._t)
+        return self._factors[id(plain)][1]
+
+    def lr(self, group: Mapping[str, Any]) -> Tensor:
+        """Return a group's learning rate, float64 on the device of its lr."""
+        factor, lr = self._factor(group["schedule"]), group["lr"]
+        if isinstance(lr, Tensor):
+            check_tensor_lr(lr)
+            return lr.detach().reshape(()).to(torch.float64) * factor
+        return torch.tensor(float(lr) * factor, dtype=torch.float64, device="cpu")
+
+    def momentum(self, group: Mapping[str, Any]) -> float:
+        """Return a group's momentum."""
+        momentum = float(group["momentum"])
+        return momentum * self._factor(group["momentum_schedule"]) if momentum != 0 else momentum

@@ -1,0 +1,115 @@
+"""What users of any optimizer of this package call, beside its step."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from . import checkpoints
+from .checkpoints.resuming import Source
+from .counted import CountedOptimizer
+from .scheduler import RateInForce
+from .unscheduled import without_schedules
+
+
+class BaseOptimizer(CountedOptimizer):
+    """An optimizer with schedules, as users hold it: rates to read, checkpoints to save and load.
+
+    The base of `fused_warmup.SGD`; not made by itself.
+    """
+
+    def get_last_lr(self) -> list[float]:
+        """Return the rate that the last applied step used, one float a group.
+
+        Synchronises with the device; `lr_tensor` does not.
+        """
+        return self.lr_tensor().tolist()
+
+    def scheduler(self) -> RateInForce:
+        """Return a torch LRScheduler that changes nothing and tells the rate of the next step.
+
+        For trainers that insist on a scheduler and loggers that read one; see `RateInForce`.
+        """
+        return RateInForce(self)
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def without_schedules(self) -> AbstractContextManager[None]:
+        """Take all schedules off for a ``with`` block, and put them back at its end.
+
+        What takes a scheduler's place rewrites ``group["lr"]``, which a schedule would multiply: a
+        finder of rates, torch's SWALR. Inside, the rate is ``group["lr"]`` and the momentum
+        ``group["momentum"]``; steps count on. At the end, and where an exception passes, each group
+        has its schedules again, also those added inside; one that was given another meanwhile, by
+        a load say, keeps that. ``"lr"`` stays what it is then. A `state_dict` or a copy made inside
+        has no schedules, and steps in CUDA graphs captured before keep theirs.
+
+        Example:
+            >>> import torch, fused_warmup
+            >>> weight = torch.zeros(1, requires_grad=True)
+            >>> warmup = fused_warmup.linear_warmup(4)
+            >>> opt = fused_warmup.SGD([weight], lr=0.8, schedule=warmup)
+            >>> weight.sum().backward()
+            >>> with opt.without_schedules():
+            ...     opt.step()
+            ...     print(opt.get_last_lr())
+            [0.8]
+            >>> opt.step()
+            >>> opt.get_last_lr()
+            [0.2]
+        """
+        return without_schedules(self)
+
+    # -- saving and loading ----------------------------------------------------------------------
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state in torch.optim.SGD's form, with the step count beside the momentum.
+
+        As with torch's optimizers the tensors are those of the optimizer, which its next step
+        changes; only the count is a copy. For a state to go back to, take
+        ``copy.deepcopy(opt.state_dict())``. A file has copies by itself.
+        """
+        return checkpoints.save(self)
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], *, schedules: Source | None = None
+    ) -> None:
+        """Load a state dict of this class or of torch.optim.SGD, in place.
+
+        Tensors keep their addresses, a tensor lr too, so a captured graph stays valid. Options come
+        from the state dict, except that
+
+        - a schedule given in code stays, with a warning where the state dict has another. Where a
+          group has none, it takes that of the state dict: set ``group["schedule"] = None`` before
+          others load, torch.distributed.checkpoint or a trainer.
+        - of a torch.optim.SGD that a scheduler drove, a group with a schedule takes the rate that
+          the scheduler began with (``initial_lr``), of which the schedule is a factor.
+
+        A state without step counts (torch.optim.SGD's) leaves the count as it is: set
+        `steps_applied` to say where the schedule goes on.
+
+        Args:
+            state_dict: The state dict.
+            schedules: Whose schedules to follow where both have one: ``"code"``, ``"checkpoint"``,
+                or None for the code's with a warning.
+
+        Raises:
+            KeyError: It is no optimizer's state dict.
+            TypeError: An option or a parameter's state is of the wrong type.
+            ValueError: The groups or shapes are not this optimizer's, an option is out of range, or
+                the step counts disagree. Nothing has changed in any case.
+
+        Example:
+            >>> import torch
+            >>> from fused_warmup import SGD, get_schedule
+            >>> weight = torch.zeros(1, requires_grad=True)
+            >>> first = SGD([weight], lr=1.0, schedule=get_schedule("linear", 2, 6))
+            >>> first.steps_applied = 6
+            >>> longer = SGD([weight], lr=1.0, schedule=get_schedule("linear", 2, 12))
+            >>> longer.load_state_dict(first.state_dict(), schedules="code")
+            >>> longer.steps_applied, longer.scheduler().get_last_lr()
+            (6, [0.6])
+        """
+        checkpoints.load(self, state_dict, schedules)

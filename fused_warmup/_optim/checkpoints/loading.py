@@ -1,0 +1,277 @@
+"""From a state dict to the state that an optimizer takes over: all made beforehand, then moved in.
+
+`StateReader.read` changes nothing that the optimizer has. What it returns holds the optimizer's own
+tensors wherever they can take the loaded values, and `Copies` has the copies that fill these. What
+can fail has failed by then: a checkpoint that is refused has changed nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
+
+from ..._backend.reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER
+from ..._groups.names import describe
+from ..._step.counters import Counters, State, home, making_state, one_count
+from ..._tensors.layout import is_dense, same_layout
+from ..._tensors.memory import has_memory, is_fake
+from ..._tensors.shards import local_of, split_alike, split_as
+from ..state import ensure_state, first_step_mark, settled
+
+Group = Mapping[str, Any]
+REMEDY = "load what the optimizer's state_dict() gave"
+
+
+class Copies:
+    """Copies into tensors that an optimizer has, for when nothing can fail any more."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Tensor, Tensor | None]] = []
+
+    def into(self, kept: Tensor, value: Tensor | None) -> Tensor:
+        """Let ``kept`` become ``value``, of its dtype, shape and device; None: zeros."""
+        self._waiting.append((kept, value))
+        return kept
+
+    def make(self) -> None:
+        """Make them."""
+        with making_state():
+            for kept, value in self._waiting:
+                if value is None:
+                    kept.zero_()
+                elif value is not kept:
+                    kept.copy_(value)
+
+
+def can_hold(kept: Any, like: Tensor) -> TypeGuard[Tensor]:
+    """Tell whether a tensor can take any values of one like ``like``, without a doubt."""
+    if not isinstance(kept, Tensor) or kept.layout != torch.strided:
+        return False
+    ours, theirs = local_of(kept), local_of(like)
+    return (
+        (type(ours) in (Tensor, torch.nn.Parameter) or is_fake(ours))
+        and not ours.is_inference()
+        and ours.grad_fn is None  # differentiable steps: a load ends their history
+        and (kept.dtype, kept.shape, kept.device) == (like.dtype, like.shape, like.device)
+        and split_alike(kept, like)
+        and is_dense(ours)
+        and has_memory(ours)
+        and not ours.is_neg()
+        and (same_layout(ours, theirs) or not is_dense(theirs))
+    )
+
+
+def check_structure(state_dict: Any, groups: Sequence[Group]) -> None:
+    """Raise where a state dict has not the groups of an optimizer.
+
+    Raises:
+        KeyError: It is no optimizer's.
+        TypeError: A part of it is of the wrong type.
+        ValueError: Its groups are others.
+    """
+    for key, kind in (("state", Mapping), ("param_groups", Sequence)):
+        if key not in state_dict:
+            raise KeyError(
+                f"the state dict has no {key!r} but {sorted(map(str, state_dict))}: {REMEDY}"
+            )
+        if not isinstance(state_dict[key], kind):
+            raise TypeError(
+                f"{key!r} of the state dict is a {type(state_dict[key]).__name__}, it must be a "
+                f"{kind.__name__.lower()}: {REMEDY}"
+            )
+    loaded = state_dict["param_groups"]
+    if len(loaded) != len(groups):
+        raise ValueError(
+            f"loaded state dict has a different number of parameter groups, {len(loaded)}, than "
+            f"this optimizer, which has {len(groups)}: build it with the same groups"
+        )
+    for i, (group, own) in enumerate(zip(loaded, groups, strict=True)):
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise TypeError(f"group {i} of the state dict is no dict with 'params': {REMEDY}")
+        if len(group["params"]) != len(own["params"]):
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of "
+                f"optimizer's group: group {i} has {len(group['params'])} parameters there and "
+                f"{len(own['params'])} here, load a checkpoint of the same model"
+            )
+
+
+def _keys_of(state_dict: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield what a state dict calls each parameter."""
+    return chain.from_iterable(group["params"] for group in state_dict["param_groups"])
+
+
+def read_count(state_dict: Mapping[str, Any]) -> int | None:
+    """Return the step count of a state dict whose structure is checked; None: it has none.
+
+    Raises:
+        TypeError: A count is no number.
+        ValueError: It is out of range, or they disagree.
+    """
+    entries = [state_dict["state"].get(key) for key in _keys_of(state_dict)]
+    steps = [entry.get("step") for entry in entries if isinstance(entry, Mapping)]
+    steps = [step for step in steps if step is not None]
+    return one_count(steps) if steps else None
+
+
+class StateReader:
+    """Reads the state of a state dict whose structure and groups are checked.
+
+    Args:
+        own: The optimizer's present state.
+        groups: Its groups with the loaded options.
+        counters: Its counters.
+        count: The loaded count, of `read_count`.
+        copies: Where the copies go that the state waits for.
+        keep_all: Keep tensors, too, that the loaded options have no use for: captured graphs may.
+    """
+
+    def __init__(
+        self,
+        own: State,
+        groups: Sequence[Group],
+        counters: Counters,
+        count: int | None,
+        copies: Copies,
+        *,
+        keep_all: bool,
+    ) -> None:
+        self._own, self._counters, self._count, self._copies = own, counters, count, copies
+        self._keep_all = keep_all
+        self._params = [p for group in groups for p in group["params"]]
+        self._group_of = {p: group for group in groups for p in group["params"]}
+        self._live = {memory_of(value) for entry in own.values() for value in tensors_in(entry)}
+
+    def read(self, state_dict: Mapping[str, Any]) -> State:
+        """Return the new state, complete.
+
+        It has the order of the state dict, so that it comes out as it went in. State that belongs
+        to no parameter stays what it is.
+
+        Raises:
+            TypeError: A parameter's state is of the wrong type.
+            ValueError: A tensor is not of its parameter's shape or holds no data.
+        """
+        param_of = dict(zip(_keys_of(state_dict), self._params, strict=True))
+        loaded = {param_of.get(key, key): entry for key, entry in state_dict["state"].items()}
+        for p, group in self._group_of.items():
+            if not isinstance(loaded.setdefault(p, {}), Mapping):
+                raise TypeError(
+                    f"the loaded state of {describe(p, group)} is a {type(loaded[p]).__name__}, it "
+                    f"must be a dict: {REMEDY}"
+                )
+        state: State = {}
+        for p, entry in loaded.items():
+            if p not in self._group_of:
+                state[p] = entry
+                continue
+            group = self._group_of[p]
+            if entry or self._own.get(p) or p.requires_grad or p.grad is not None:
+                state[p] = self._entry(p, group, entry)
+                ensure_state(state, p, group)
+                state[p]["step"] = self._counters.of(home(p))
+        return state
+
+    def _entry(self, p: Tensor, group: Group, loaded: Mapping[str, Any]) -> dict[str, Any]:
+        entry: dict[str, Any] = {}
+        own = self._own.get(p, {})
+        buffer, mark = loaded.get("momentum_buffer"), loaded.get("first_step")
+        for name, value in loaded.items():
+            if name == "step":
+                entry[name] = None  # its place
+            elif name not in ("momentum_buffer", "first_step"):
+                entry[name] = _cast(p, value)
+            elif value is not None:
+                _check(name, value, p, group)
+                read = self._momentum if name == "momentum_buffer" else self._mark
+                entry[name] = read(p, value)
+        uses = group["momentum"] != 0
+        if buffer is None and "momentum_buffer" in own and (uses or self._keep_all):
+            entry["momentum_buffer"] = self._momentum(p, None)
+        uses = uses and group["dampening"] != 0
+        if mark is None and (uses or ("first_step" in own and self._keep_all)):
+            entry["first_step"] = self._mark(p, _mark_of(loaded))
+        return entry
+
+    def _momentum(self, p: Tensor, value: Tensor | None) -> Tensor:
+        """Return the tensor that is to hold a momentum; None: one that no step has filled."""
+        kept = self._own.get(p, {}).get("momentum_buffer")
+        if value is not None and value is not kept:
+            if value.layout != torch.strided:  # torch.optim.SGD's under sparse gradients
+                value = value.to_dense()
+            value = split_as(value.detach().to(device=p.device, dtype=p.dtype), p)
+            if memory_of(value) in self._live:  # it may be another's, which is filled before
+                value = value.clone()
+        if can_hold(kept, p):
+            return self._copies.into(kept, value)
+        new = torch.zeros_like(p, memory_format=torch.preserve_format, requires_grad=False)
+        return new if value is None else new.copy_(value)
+
+    def _mark(self, p: Tensor, value: Tensor) -> Tensor:
+        """Return the tensor that is to hold a first-step mark."""
+        counter, kept = self._counters.of(home(p)), self._own.get(p, {}).get("first_step")
+        value = local_of(value.detach()).reshape(()).to(counter.device)
+        value = settled(value, self._count or 0)
+        return self._copies.into(kept, value) if can_hold(kept, counter) else value
+
+
+def _check(name: str, value: Any, p: Tensor, group: Group) -> None:
+    who = f"the loaded {name} of {describe(p, group)}"
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{who} is a {type(value).__name__}, it must be a tensor: {REMEDY}")
+    if value.is_complex() and not p.is_complex():
+        raise TypeError(
+            f"{who} is {value.dtype} and the parameter {p.dtype}, both must be real: load a "
+            "checkpoint of the same model"
+        )
+    if name == "first_step" and value.numel() != 1:
+        raise ValueError(f"{who} has shape {tuple(value.shape)}, it must be one element: {REMEDY}")
+    if name == "momentum_buffer" and value.shape != p.shape:
+        raise ValueError(
+            f"{who} has shape {tuple(value.shape)}, the parameter has {tuple(p.shape)}: load a "
+            "checkpoint of the same model"
+        )
+    if value.is_meta and not p.is_meta:
+        raise ValueError(
+            f"{who} is on meta and holds nothing, the parameter is on {p.device}: save the state "
+            "of an optimizer whose model has memory"
+        )
+
+
+def _mark_of(loaded: Mapping[str, Any]) -> Tensor:
+    """Return the mark of a parameter whose loaded state has none."""
+    buffer = loaded.get("momentum_buffer")
+    if buffer is not None and loaded.get("step") is not None:
+        return first_step_mark(buffer if buffer.layout == torch.strided else buffer.to_dense())
+    # torch.optim.SGD's has no momentum before a parameter's first step.
+    mark = FIRST_STEP_NEVER if buffer is None else FIRST_STEP_BEFORE
+    return torch.tensor(mark, dtype=torch.int64, device="cpu")
+
+
+def _cast(p: Tensor, value: Any) -> Any:
+    """Return a copy of state that only others know, as torch's loader casts it."""
+    if isinstance(value, Tensor):
+        dtype = p.dtype if p.is_floating_point() else value.dtype
+        return value.detach().to(device=p.device, dtype=dtype, copy=True)
+    if isinstance(value, Mapping):
+        return {key: _cast(p, each) for key, each in value.items()}
+    if type(value) in (list, tuple, set):
+        return type(value)(_cast(p, each) for each in value)
+    return value
+
+
+def tensors_in(entry: Any) -> Iterator[Tensor]:
+    """Yield the tensors of a parameter's state."""
+    for value in entry.values() if isinstance(entry, Mapping) else ():
+        if isinstance(value, Tensor):
+            yield value
+
+
+def memory_of(tensor: Tensor) -> int:
+    """Name the memory that a tensor lives in, or a tensor that has no one memory."""
+    try:
+        return int(local_of(tensor).untyped_storage()._cdata)
+    except (NotImplementedError, RuntimeError):
+        return id(tensor)

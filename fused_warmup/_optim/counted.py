@@ -1,0 +1,242 @@
+"""What an optimizer of this package keeps: groups with schedules, and state with a step count.
+
+`base.py` adds what users call, `sgd.py` the step.
+"""
+
+import operator
+import threading
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .._groups import options
+from .._step.counters import MAX_STEPS, Counters, home, making_state
+from .._step.plan import Plan
+from .._step.routing import check_parameter
+from .._tensors.memory import has_memory, is_row
+from .checkpoints.resuming import Given, check_schedules
+from .late_groups import inherit, warn_if_left_out
+from .state import ensure_state, settled
+from .unscheduled import SetAside
+
+
+class UpdatesEarlier(Protocol):
+    """What has updated parameters before the step; see `distributed.StepInBackward`."""
+
+    def finish(self, grad_scale: Any, found_inf: Any) -> bool:
+        """Count the step; False: gradients are left to update."""
+
+
+class CountedOptimizer(Optimizer):
+    """An optimizer whose groups carry schedules and whose state carries the count of its steps.
+
+    The base of `BaseOptimizer`; not made by itself.
+    """
+
+    backend: str | None
+    write_grads: bool
+    # What GradScaler asks; on the class too, for objects that unpickling makes without __init__.
+    _step_supports_amp_scaling = True
+    _set_aside: SetAside | None = None
+    _built = False  # whether the groups that it is made with are all there
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        super().__init__(params, defaults)
+        self._built = True
+        inherit(self.defaults, self.param_groups, before={})
+
+    def _reset_caches(self) -> None:
+        self._plan: Plan | None = None
+        self._captured: list[Plan] = []
+        self._counters = Counters()
+        self._lr: dict[torch.device, Tensor] = {}
+        self._in_backward: UpdatesEarlier | None = None
+        self._lock = threading.RLock()  # held while a step is made
+        self._is_updating = False
+        self._clip: Tensor | None = None  # what the next step divides gradients by
+        self._given = Given()
+
+    # -- groups and state ------------------------------------------------------------------------
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters; see torch.optim.Optimizer.add_param_group.
+
+        Raises:
+            TypeError: A parameter that the backend cannot update.
+            ValueError: An option out of range.
+        """
+        group = {**self.defaults, **param_group}
+        options.settle([group])
+        options.check_nesterov(group)
+        if self._built:
+            warn_if_left_out(param_group, self.defaults, self.param_groups)
+        super().add_param_group({**param_group, **{k: group[k] for k in options.SCHEDULES}})
+        added = self.param_groups[-1]
+        try:
+            for p in added["params"]:
+                check_parameter(p, added, self.backend)
+            with making_state():
+                for p in added["params"]:
+                    if p.requires_grad:
+                        self._ensure_state(p, added)
+        except Exception:
+            self.param_groups.pop()
+            for p in added["params"]:
+                self.state.pop(p, None)
+            raise
+        if self._set_aside is not None:
+            self._set_aside.note(added, param_group)
+        self._forget_plan()
+
+    def _ensure_state(self, p: Tensor, group: Mapping[str, Any]) -> None:
+        ensure_state(self.state, p, group)
+        if "step" not in self.state[p]:
+            self.state[p]["step"] = self._counters.of(home(p))
+
+    def _complete_state(self, *, to_launch: bool = True) -> None:
+        """Bring groups, state and counters into the form that plans read.
+
+        Args:
+            to_launch: Whether launches come next, which move the count.
+        """
+        with making_state():
+            options.settle(self.param_groups)
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p in self.state or p.requires_grad or p.grad is not None:
+                        self._ensure_state(p, group)
+            everything = [p for group in self.param_groups for p in group["params"]]
+            self._counters.tie(self.state, everything)
+            self._refresh_lr(keep=True)
+        if to_launch:
+            self._counters.leave_to_kernels()
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def _refresh_lr(self, keep: bool = False) -> None:
+        """Fill the last-rate tensors from the count and the groups, in place where they exist.
+
+        Args:
+            keep: Leave the rates alone that are there, and add those of devices and groups that
+                are new. Synchronises only where there are such, after the first step.
+        """
+        n = len(self.param_groups)
+        devices = {*self._counters.by_device} or {torch.device("cpu")}
+        if keep:
+            devices = {d for d in devices if not self._has_rates(d, n)}
+        if not devices:
+            return
+        with making_state():
+            in_force = options.InForce(max(self._counters.value() - 1, 0))
+            for device in devices:
+                kept = torch.empty(0, dtype=torch.float64, device=device)
+                if device in self._lr and self._has_rates(device, len(self._lr[device])):
+                    kept = self._lr[device]
+                first = len(kept) if keep and len(kept) < n else 0
+                rates = [in_force.lr(group).to(device) for group in self.param_groups[first:]]
+                values = torch.cat((kept[:first], torch.stack(rates)))
+                self._lr[device] = kept.copy_(values) if kept.shape == values.shape else values
+
+    def _has_rates(self, device: torch.device, n_groups: int) -> bool:
+        """Tell whether there is a place for the rates, as it was made; users may have cast it."""
+        return device in self._lr and is_row(self._lr[device], n_groups)
+
+    # Dynamo of torch 2.11 cannot trace that an attribute of an optimizer is set, and raises.
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def _clip_next(self, divisor: Tensor | None) -> None:
+        self._clip = divisor
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def _forget_plan(self) -> None:
+        # The tables that a captured launch reads belong to its plan.
+        if self._plan is not None and self._plan.is_captured:
+            self._captured.append(self._plan)
+        self._plan = None
+
+    def _has_graphs(self) -> bool:
+        """Whether a CUDA graph holds addresses of this optimizer's state."""
+        return bool(self._captured) or (self._plan is not None and self._plan.is_captured)
+
+    # -- what the step did -----------------------------------------------------------------------
+
+    @property
+    def steps_applied(self) -> int:
+        """Updates applied so far (``t``, the step that comes next). Reading it synchronises.
+
+        Set it to start a schedule in the middle, after loading a torch.optim.SGD checkpoint, say.
+        """
+        self._counters.tie(self.state, [p for g in self.param_groups for p in g["params"]])
+        return self._counters.value()
+
+    @steps_applied.setter
+    def steps_applied(self, value: int) -> None:
+        try:
+            count = -1 if isinstance(value, bool) else operator.index(value)
+        except TypeError:
+            count = -1
+        if not 0 <= count <= MAX_STEPS:
+            bound = "at least 0" if count < 0 else f"at most {MAX_STEPS}"
+            raise ValueError(
+                f"steps_applied={value!r} must be an int of {bound}: pass the number of updates "
+                "that were applied before"
+            )
+        check_schedules(self.param_groups, count)
+        if not self._counters.by_device:
+            self._counters.of(home(self.param_groups[0]["params"][0]))
+        self._counters.set(count)
+        with making_state():
+            for p, entry in self.state.items():
+                if "step" in entry:
+                    entry["step"] = self._counters.of(home(p))
+                # A mark without memory is told anew from the momentum, by the next step.
+                if "first_step" in entry and has_memory(entry["first_step"]):
+                    entry["first_step"].copy_(settled(entry["first_step"]))
+        self._refresh_lr()
+
+    def lr_tensor(self) -> Tensor:
+        """Return the rate that the last applied step used, on the device and without a sync.
+
+        Returns:
+            float64, one element a group, on the device of the first parameter. The tensor is the
+            live one that the kernel writes. Before the first step: the rate of the first step.
+        """
+        self._refresh_lr(keep=True)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if home(p) in self._lr:
+                    return self._lr[home(p)]
+        return next(iter(self._lr.values()))
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Reset the gradients; see torch.optim.Optimizer.zero_grad."""
+        if self._clip is not None:
+            self._clip_next(None)
+        super().zero_grad(set_to_none)
+
+    # -- pickle and deepcopy ---------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("backend", "write_grads", "_step_supports_amp_scaling")
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Called by pickle and deepcopy on a bare object, and by load_state_dict on a live one.
+        bare = "state" not in self.__dict__
+        if bare:
+            self.backend, self.write_grads = None, True
+            self._reset_caches()
+        for group in state["param_groups"]:
+            for name, value in options.DEFAULTS.items():
+                group.setdefault(name, value)
+        super().__setstate__(state)
+        if bare:
+            self.defaults = {**options.DEFAULTS, **self.defaults}
+        self._forget_plan()
+        self._complete_state(to_launch=False)
+        self._refresh_lr()
+        if bare:
+            self._built = True
+            inherit(self.defaults, self.param_groups, before={})

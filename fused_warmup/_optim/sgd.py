@@ -1,0 +1,253 @@
+"""The optimizer: torch.optim.SGD's contract over one fused launch a step and device.
+
+How a step travels: `SGD.step` -> `Plan.run` (_step/plan.py) -> a part's ``prepare`` and ``launch``
+(csrc/host/host_plan.cpp and csrc/cpu/plan.cpp, or _backend/reference.py) -> ``sgd_update``
+(csrc/math/sgd.h) for each element, at the rate of ``schedule_factor`` (csrc/math/schedule.h).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.autograd import _profiler_enabled as profiler_enabled  # type: ignore[attr-defined]
+from torch.optim import optimizer as torch_optimizer
+
+from .._backend import require
+from .._groups import options
+from .._step.plan import Plan
+from ..schedules import Schedule
+from . import hooks
+from .base import BaseOptimizer
+
+
+class SGD(BaseOptimizer):
+    r"""Stochastic gradient descent whose kernel computes the learning rate itself.
+
+    A drop-in for torch.optim.SGD. One launch a step and device applies weight decay, momentum and
+    the update to every parameter, at the rate ``group["lr"] * schedule(t)``, where ``t`` counts the
+    updates *applied* so far and lives on the device: a step that AMP skips does not advance the
+    schedule, and there is no scheduler to step. The momentum may follow a schedule, too. Without
+    one the trajectory is torch.optim.SGD's own.
+
+    For a parameter :math:`p` with gradient :math:`g` (negated under ``maximize``) a step computes
+
+    .. math::
+        d = g + \lambda p, \quad b \leftarrow \mu b + (1 - \tau) d, \quad
+        p \leftarrow p - \eta_t \, (d + \mu b \text{ if nesterov else } b)
+
+    with :math:`b \leftarrow d` on the parameter's own first applied step. Elements are computed in
+    float32 (float64 for float64 parameters), the rate in float64.
+
+    Args:
+        params: Tensors, named tensors, or dicts that define groups; a group may set any of the
+            options below but ``foreach``, ``fused`` and ``backend``, schedules too.
+        lr: The base learning rate, a float or a tensor of one element, which is read on its device
+            each step.
+        momentum: Momentum factor :math:`\mu`.
+        dampening: Dampening :math:`\tau` of the gradient's part in the momentum.
+        weight_decay: L2 penalty :math:`\lambda`.
+        nesterov: Nesterov momentum; needs a momentum and no dampening.
+        maximize: Ascend instead of descend.
+        foreach: Accepted for torch.optim.SGD's sake; every step is fused.
+        differentiable: Let autograd run through the step (by the reference backend).
+        fused: Accepted for torch.optim.SGD's sake; every step is fused.
+        schedule: The factor on ``lr`` at each step; None: always 1. Groups hold it as plain data
+            (`Schedule.to_dict`), so checkpoints load under ``weights_only=True``. It is a copy that
+            cannot be edited in place: assign another as ``group["schedule"]``.
+        momentum_schedule: The factor on ``momentum`` at each step, in the same way; a step at which
+            it is 0 leaves the momentum buffers alone. OneCycleLR's cycle of the momentum is
+            `schedules.one_cycle_momentum`.
+        backend: ``"cuda"``, ``"triton"``, ``"cpu"`` or ``"reference"`` for all parameters; None
+            lets each parameter's device, dtype and layout decide.
+        unscale: Whether the step itself unscales gradients for `torch.amp.GradScaler`, without a
+            host sync. False hands that back to the scaler, as Lightning's gradient clipping wants.
+        write_grads: Whether gradients that the step unscales are left unscaled in ``.grad``, as
+            torch's fused optimizers leave them. False leaves them scaled and saves writing them.
+
+    Raises:
+        TypeError: An option of the wrong type, or a parameter that ``backend`` cannot update.
+        ValueError: An option out of range; the message says which values are good.
+        RuntimeError: The backend cannot run here, with the original error as its cause.
+
+    Example:
+        >>> import torch, fused_warmup
+        >>> from fused_warmup.schedules import cosine, linear_warmup
+        >>> model = torch.nn.Linear(3, 1)
+        >>> schedule = linear_warmup(4).then(cosine(6))
+        >>> opt = fused_warmup.SGD(model.parameters(), lr=0.8, momentum=0.9, schedule=schedule)
+        >>> for _ in range(3):
+        ...     opt.zero_grad()
+        ...     model(torch.ones(2, 3)).sum().backward()
+        ...     opt.step()
+        >>> opt.steps_applied, opt.get_last_lr()
+        (3, [0.4])
+    """
+
+    grad_scale: Tensor | None
+    found_inf: Tensor | None
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        schedule: Schedule | Mapping[str, Any] | None = None,
+        momentum_schedule: Schedule | Mapping[str, Any] | None = None,
+        backend: str | None = None,
+        unscale: bool = True,
+        write_grads: bool = True,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+            "foreach": foreach,
+            "differentiable": differentiable,
+            "fused": fused,
+            "schedule": schedule,
+            "momentum_schedule": momentum_schedule,
+        }
+        options.settle([defaults])
+        options.check_nesterov(defaults)
+        options.check_flag("unscale", unscale)
+        options.check_flag("write_grads", write_grads)
+        if fused and differentiable:
+            raise RuntimeError("`fused` does not support `differentiable`: pass one of the two")
+        if fused and foreach:
+            raise RuntimeError("`fused` and `foreach` cannot be `True` together: pass one of them")
+        if backend is not None:
+            require(backend)
+        if differentiable and backend not in (None, "reference"):
+            raise ValueError(
+                f"differentiable=True with backend={backend!r}: only the reference backend can be "
+                "differentiated; pass backend=None or backend='reference'"
+            )
+        self.backend = backend
+        self._step_supports_amp_scaling = unscale
+        self.write_grads = write_grads
+        self._reset_caches()
+        super().__init__(params, defaults)
+
+    # -- the step --------------------------------------------------------------------------------
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Perform one step.
+
+        Args:
+            closure: Re-evaluates the model and returns the loss.
+
+        Returns:
+            What ``closure`` returned, or None.
+
+        Raises:
+            TypeError: A gradient of a dtype or layout that the backend cannot use, or a parameter
+                whose dtype changed after its first step.
+            ValueError: A rate that is negative or not finite, another option out of range, or a
+                gradient of another shape or device. Nothing has been updated in either case.
+        """
+        # torch wraps a class's `step` to run hooks, at a price above the whole fused step; `hooked`
+        # below keeps it from doing so here.
+        if (
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or torch_optimizer._global_optimizer_pre_hooks
+            or torch_optimizer._global_optimizer_post_hooks
+            or profiler_enabled()
+        ):
+            args = () if closure is None else (closure,)
+            return hooks.run(SGD._step, self, *args)  # type: ignore[no-any-return]
+        if closure is None:
+            self._update()
+            return None
+        return self._step(closure)
+
+    step.hooked = True  # type: ignore[attr-defined]
+    _hooks_run = False  # whether a step that calls this one runs the hooks
+    profile_hook_step = staticmethod(hooks.once)  # type: ignore[assignment]
+
+    def _step(self, closure: Callable[[], float] | None = None) -> float | None:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._update()
+        return loss
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def _update(self) -> None:
+        attributes = self.__dict__
+        with self._lock:  # threads that share an optimizer step one after the other
+            if self._is_updating:
+                raise RuntimeError(
+                    "step() was called from inside the same optimizer's step(): take the call out "
+                    "of the gradient's property, the hook on a tensor or the __del__ that makes it"
+                )
+            self._is_updating = True
+            try:
+                self._update_alone(attributes.get("grad_scale"), attributes.get("found_inf"))
+            finally:
+                self._is_updating = False
+
+    def _update_alone(self, grad_scale: Any, found_inf: Any) -> None:
+        if self._in_backward is not None and self._in_backward.finish(grad_scale, found_inf):
+            return
+        if self._clip is not None:
+            grad_scale = self._clip if grad_scale is None else self._clip * grad_scale
+        if found_inf is not None and not isinstance(found_inf, Tensor):
+            # GradScaler sums over devices and gives the int 0 where no gradient was seen at all.
+            options.check_scalar("found_inf", found_inf)
+            if found_inf != 0:
+                self._clip = None
+                return
+            found_inf = None
+        step = (self.state, self.param_groups, grad_scale, found_inf, self.write_grads)
+        if self._plan is None or not self._plan.run(*step):
+            self._step_after_a_change(*step)
+        self._clip = None
+
+    def _step_after_a_change(self, *step: Any) -> None:
+        if self._plan is not None and self._plan.run_carefully(*step):
+            return
+        self._forget_plan()
+        self._complete_state()
+        self._plan = Plan(self.state, self.param_groups, self._counters, self._lr, self.backend)
+        if not self._plan.run_carefully(*step):
+            raise RuntimeError(
+                "a parameter, its gradient or its state changed while the step was being made, and "
+                "nothing has been updated: do not change them from signal handlers, __del__ or "
+                "other threads during step()"
+            )
+
+    def update_captured(self) -> None:
+        """Let steps recorded in CUDA graphs use the groups' present options at their next replay.
+
+        The step count, AMP's scalars, the schedules and a tensor lr are read on the device at each
+        replay. What is a plain number in a group (``lr``, ``momentum``, ``weight_decay``, ...) was
+        copied there at capture: after changing one, call this, on the stream of the replays. Which
+        schedules a group has cannot change in a captured step.
+
+        Raises:
+            TypeError: An option of the wrong type.
+            ValueError: One out of range.
+        """
+        for group in self.param_groups:
+            options.check(group)
+        for plan in (*self._captured, *([self._plan] if self._plan is not None else [])):
+            plan.update_captured(self.param_groups)

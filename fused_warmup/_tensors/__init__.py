@@ -1,0 +1,1 @@
+"""What is known of one tensor: its memory, its layout, its split over ranks."""
