@@ -19,13 +19,11 @@ constexpr int BYTES_PER_ACCESS = 16;
 // One launch, by value. Everything it points to is device memory.
 struct LaunchArgs {
   const TensorEntry* entries;
-  const int64_t* line;         // n_entries + 1 positions
-  const int32_t* first_entry;  // tensor_at() the beginning of each warp's share
-  int32_t n_entries;
-  int32_t n_warps;
+  const int64_t* line;  // n_entries + 1 positions
+  const Share* shares;  // one a warp, and one more
   const Group* groups;
+  int32_t n_entries;
   int32_t n_groups;
-  int32_t reserved;
   const Schedule* schedules;
   StepScalars step;
   uint32_t* ticket;  // blocks that are through; back at 0 when the launch ends
@@ -202,12 +200,11 @@ struct Mixed {
 template <typename DTypes>
 FW_INLINE void update_share(const LaunchArgs& args, int64_t t, int32_t warp, int lane,
                             const Rates* rates) {
-  const int64_t work = args.line[args.n_entries];
-  const int64_t first = share_begin(work, args.n_warps, warp);
-  const int64_t last = share_begin(work, args.n_warps, warp + 1);
+  const int64_t first = args.shares[warp].begin;
+  const int64_t last = args.shares[warp + 1].begin;
   const float inv_scale = inverse_scale(args.step.grad_scale);
 
-  for (int32_t i = args.first_entry[warp]; i < args.n_entries && args.line[i] < last; ++i) {
+  for (int32_t i = args.shares[warp].entry; i < args.n_entries && args.line[i] < last; ++i) {
     const TensorEntry entry = args.entries[i];
     const int64_t begin = cut_at(first, args.line[i], entry.n_elements);
     const int64_t end = end_at(last, args.line[i], args.line[i + 1], entry.n_elements);

@@ -43,10 +43,9 @@ LaunchArgs Tables::args(char* base, const StepScalars& step, uint32_t* ticket) c
   args.entries = reinterpret_cast<const TensorEntry*>(base);
   args.groups = reinterpret_cast<const Group*>(base + groups_at());
   args.line = reinterpret_cast<const int64_t*>(base + line_at());
-  args.first_entry = reinterpret_cast<const int32_t*>(base + first_entry_at());
+  args.shares = reinterpret_cast<const Share*>(base + shares_at());
   args.schedules = reinterpret_cast<const Schedule*>(base + schedules_at());
   args.n_entries = n_entries();
-  args.n_warps = n_shares();
   args.n_groups = n_groups();
   args.step = step;
   args.ticket = ticket;

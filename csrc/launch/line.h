@@ -45,6 +45,24 @@ FW_INLINE int64_t share_begin(int64_t work, int32_t n_shares, int32_t share) {
   return share == n_shares ? work : work / n_shares * share;
 }
 
+// A share of the line, as kernels on a device find it: worked out once, on the host.
+struct Share {
+  int64_t begin;  // a position of the line; the share ends where the next begins
+  int32_t entry;  // the tensor that it begins in
+  int32_t reserved;
+};
+static_assert(sizeof(Share) == 16, "no padding");
+
+// All shares, and one after the last that begins where the line ends.
+inline std::vector<Share> make_shares(const std::vector<int64_t>& line, int32_t n_shares) {
+  std::vector<Share> shares;
+  for (int32_t share = 0; share <= n_shares; ++share) {
+    const int64_t begin = share_begin(line.back(), n_shares, share);
+    shares.push_back({begin, static_cast<int32_t>(tensor_at(line, begin)), 0});
+  }
+  return shares;
+}
+
 // A position of the line as an index into the tensor that begins at `origin`. The shares before and
 // after a cut get the same index.
 FW_INLINE int64_t cut_at(int64_t position, int64_t origin, int64_t n_elements) {

@@ -9,11 +9,7 @@ namespace fused_warmup {
 void LaunchTables::build(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups,
                          const std::vector<Schedule>& schedules, int32_t n_shares) {
   const std::vector<int64_t> line = make_line(entries);
-  std::vector<int32_t> first_entry;
-  for (int32_t share = 0; share < n_shares; ++share) {
-    const int64_t begin = share_begin(line.back(), n_shares, share);
-    first_entry.push_back(static_cast<int32_t>(tensor_at(line, begin)));
-  }
+  const std::vector<Share> shares = make_shares(line, n_shares);
 
   bytes_.clear();
   const auto append = [this](const void* from, size_t size) {
@@ -25,7 +21,7 @@ void LaunchTables::build(const std::vector<TensorEntry>& entries, const std::vec
   append(entries.data(), entries.size() * sizeof(TensorEntry));
   groups_at_ = append(groups.data(), groups.size() * sizeof(Group));
   line_at_ = append(line.data(), line.size() * sizeof(int64_t));
-  first_entry_at_ = append(first_entry.data(), first_entry.size() * sizeof(int32_t));
+  shares_at_ = append(shares.data(), shares.size() * sizeof(Share));
   schedules_at_ = append(schedules.data(), schedules.size() * sizeof(Schedule));
   segments_at_ = bytes_.size();
   for (const Schedule& each : schedules) {

@@ -30,7 +30,7 @@ class LaunchTables {
   // Where the tables lie in the block; that of the entries begins it.
   size_t groups_at() const { return groups_at_; }
   size_t line_at() const { return line_at_; }
-  size_t first_entry_at() const { return first_entry_at_; }
+  size_t shares_at() const { return shares_at_; }
   size_t schedules_at() const { return schedules_at_; }
 
   // Points the schedules at the copies of their segments and values in tables at `base`, which is
@@ -41,7 +41,7 @@ class LaunchTables {
   bool replace(size_t at, const void* from, size_t size);
 
   std::vector<char> bytes_;
-  size_t groups_at_ = 0, line_at_ = 0, first_entry_at_ = 0, schedules_at_ = 0, segments_at_ = 0,
+  size_t groups_at_ = 0, line_at_ = 0, shares_at_ = 0, schedules_at_ = 0, segments_at_ = 0,
          values_at_ = 0;
   int32_t n_entries_ = 0, n_groups_ = 0, n_shares_ = 0;
   size_t n_schedules_ = 0;
