@@ -107,6 +107,7 @@ PYBIND11_MODULE(_C, m) {
 
   def_plan<EmulatedPlan, int>(m, "EmulatedPlan", "resident_blocks")
       .def("set_block_order", &EmulatedPlan::set_block_order, py::arg("order"))
+      .def("launch_with", &EmulatedPlan::launch_with, py::arg("launch"))
       .def_property_readonly("n_blocks", &EmulatedPlan::n_blocks)
       .def_property_readonly("ticket", &EmulatedPlan::ticket);
 

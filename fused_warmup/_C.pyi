@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from torch import Tensor
@@ -73,6 +73,7 @@ class EmulatedPlan(HostPlan):
     @property
     def ticket(self) -> int: ...
     def set_block_order(self, order: Sequence[int]) -> None: ...
+    def launch_with(self, launch: Callable[..., None] | None) -> None: ...
 
 class CudaPlan(HostPlan):  # where the build has CUDA
     def __init__(

@@ -1,6 +1,12 @@
-"""Settings that hold for every test."""
+"""Settings that hold for every test, and fixtures that several modules share."""
 
+from collections.abc import Callable
+
+import pytest
 from hypothesis import HealthCheck, settings
+from ptx.kernels import NVCC, SOURCE, Kernels, build
+
+from fused_warmup import _C, _backend
 
 # Nothing may fail because the machine is busy.
 STEADY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -10,3 +16,45 @@ STEADY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("gate", STEADY, derandomize=True)
 settings.register_profile("fuzz", STEADY, max_examples=1000, print_blob=True)
 settings.load_profile("gate")
+
+
+@pytest.fixture(scope="session")
+def ptx() -> Kernels:
+    """The CUDA kernels as nvcc compiled them, made to run on the CPU; see ptx/."""
+    if NVCC is None:
+        pytest.skip("nvcc, of the cuda toolkit, is not installed")
+    if not SOURCE.exists():
+        pytest.skip("the sources of the CUDA kernel are not here")
+    return Kernels(build())
+
+
+@pytest.fixture
+def emulate_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list]:
+    """Makes backend="cpu" run the CUDA kernel; returns a list that gets each plan made.
+
+    ``launch`` is what `EmulatedPlan.launch_with` takes.
+    """
+
+    def install(launch: Callable[..., None] | None, resident_blocks: int = 7) -> list:
+        plans: list = []
+        real = _backend.make_plan
+
+        def make_plan(name: str, *, schedules: list, **what: object) -> object:
+            if name != "cpu":
+                return real(name, schedules=schedules, **what)
+            packed = [each.pack() for each in schedules]
+            plans.append(_C.EmulatedPlan(resident_blocks, schedules=packed, **what))
+            plans[-1].launch_with(launch)
+            return plans[-1]
+
+        monkeypatch.setattr(_backend, "make_plan", make_plan)
+        return plans
+
+    return install
+
+
+@pytest.fixture(params=["body", "ptx"])
+def emulate(request: pytest.FixtureRequest, emulate_with) -> Callable[..., list]:
+    """The same, once for the kernel's body in C++ and once for its PTX."""
+    launch = request.getfixturevalue("ptx").launch if request.param == "ptx" else None
+    return lambda resident_blocks=7: emulate_with(launch, resident_blocks)

@@ -26,7 +26,41 @@ void EmulatedPlan::launch_kernel(bool advance) {
   for (int block = 0; block < tables_.n_blocks(); ++block) {
     if (std::find(order.begin(), order.end(), block) == order.end()) order.push_back(block);
   }
-  run_blocks(args, tables_.dtypes(), order);
+  if (!launch_with_ || launch_with_.is_none()) return run_blocks(args, tables_.dtypes(), order);
+
+  py::list memory;
+  for (const MemoryRange& each : memory_of_launch()) {
+    memory.append(py::make_tuple(each.begin, each.end, each.writable));
+  }
+  launch_with_(static_cast<int>(tables_.dtypes()), order, BLOCK_SIZE, tables_.shared_bytes(),
+               py::bytes(reinterpret_cast<const char*>(&args), sizeof args), memory);
+}
+
+std::vector<MemoryRange> EmulatedPlan::memory_of_launch() {
+  std::vector<MemoryRange> ranges;
+  const auto add = [&ranges](const void* at, size_t size, bool writable) {
+    const uint64_t begin = reinterpret_cast<uintptr_t>(at);
+    if (at != nullptr) ranges.push_back({begin, begin + size, writable});
+  };
+  add(tables_.data(), tables_.size(), false);
+  add(&ticket_, sizeof ticket_, true);
+  add(step_.t, sizeof *step_.t, step_.advance);
+  add(step_.lr, groups_.size() * sizeof *step_.lr, true);
+  add(step_.found_inf, sizeof *step_.found_inf, false);
+  add(step_.grad_scale, sizeof *step_.grad_scale, false);
+  for (const Group& group : groups_) {
+    add(group.lr_ptr, static_cast<size_t>(size_of(group.lr_dtype)), false);
+  }
+  for (const TensorEntry& entry : entries_) {
+    const auto bytes = [&entry](DType dtype) {
+      return static_cast<size_t>(entry.n_elements * size_of(dtype));
+    };
+    add(entry.param, bytes(entry.param_dtype), true);
+    add(entry.grad, bytes(entry.grad_dtype), step_.write_grads);
+    add(entry.momentum_buffer, bytes(entry.param_dtype), true);
+    add(entry.first_step, sizeof *entry.first_step, true);
+  }
+  return ranges;
 }
 
 }  // namespace fused_warmup

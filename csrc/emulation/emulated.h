@@ -1,5 +1,7 @@
 // A step by the CUDA kernel's body on the host: how tests without a GPU compare it with the
 // reference. Not a backend.
+//
+// launch_with() puts something else in the body's place: tests/ptx runs what nvcc made of it.
 #pragma once
 
 #include <algorithm>
@@ -8,6 +10,12 @@
 #include "host/host_plan.h"
 
 namespace fused_warmup {
+
+// A piece of memory that a launch may touch.
+struct MemoryRange {
+  uint64_t begin, end;
+  bool writable;
+};
 
 class EmulatedPlan : public HostPlan {
  public:
@@ -19,13 +27,21 @@ class EmulatedPlan : public HostPlan {
   // order. All blocks compute their rates before the first takes its ticket, as blocks may.
   void set_block_order(const std::vector<int>& order) { order_ = order; }
 
+  // Called for each launch with: index of the kernel (see DTypes), order of the blocks, threads a
+  // block, bytes of shared memory, the bytes of LaunchArgs, and what it may touch as triples
+  // (begin, end, writable). None: the body in kernel.h.
+  void launch_with(const py::object& launch) { launch_with_ = launch; }
+
   void launch_kernel(bool advance) override;
 
   int n_blocks() const { return tables_.n_blocks(); }
   uint32_t ticket() const { return ticket_; }
 
  private:
+  std::vector<MemoryRange> memory_of_launch();
+
   int resident_blocks_;
+  py::object launch_with_;
   std::vector<int> order_;
   cuda::Tables tables_;
   uint64_t built_ = ~uint64_t{0};

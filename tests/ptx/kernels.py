@@ -1,0 +1,107 @@
+"""The CUDA kernels' PTX as a library for the CPU: made once, kept in build/, called by ctypes."""
+
+import ctypes
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+SOURCE = ROOT / "csrc" / "cuda" / "sgd.cu"
+NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+
+# -O1 compiles in a third of the time of -O2. Contraction is off, as nvcc's --fmad=false says.
+CXX_FLAGS = (
+    *("-std=c++17", "-O1", "-g0", "-fPIC", "-shared", "-mfma", "-ffp-contract=off"),
+    *("-fno-strict-aliasing", "-fwrapv", "-fno-var-tracking"),
+)
+
+
+def nvcc_flags() -> list[str]:
+    """Those of setup.py that concern the device's code."""
+    flags = re.search(r"NVCC_FLAGS = \[(.*?)\]", (ROOT / "setup.py").read_text(), re.DOTALL)
+    assert flags is not None
+    return [f for f in re.findall(r'"(.*?)"', flags[1]) if f.startswith(("-std", "-O", "--fmad"))]
+
+
+def build(arch: int = 80, macros: Sequence[str] = ()) -> Path:
+    """Return the library, which is made anew where a source or a flag has changed."""
+    assert NVCC is not None
+    to_ptx = [
+        *(NVCC, *nvcc_flags(), f"-arch=compute_{arch}", "-ptx"),
+        *(f"-I{ROOT / 'csrc'}", *(f"-D{macro}" for macro in macros), str(SOURCE)),
+    ]
+    read = [*(ROOT / "csrc").rglob("*.h"), SOURCE, *HERE.glob("*.py"), *HERE.glob("machine*")]
+    digest = hashlib.sha256(repr((to_ptx, CXX_FLAGS)).encode())
+    for path in sorted(read):
+        digest.update(path.read_bytes())
+    folder = ROOT / "build" / "ptx" / digest.hexdigest()[:16]
+    library = folder / "kernels.so"
+    if not library.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        ptx, translated, linked = folder / "kernels.ptx", folder / "kernels.cpp", folder / "new.so"
+        subprocess.run([*to_ptx, "-o", str(ptx)], check=True)
+        subprocess.run([sys.executable, str(HERE / "translate.py"), ptx, translated], check=True)
+        sources = [translated, HERE / "machine.cpp"]
+        command = ["g++", *CXX_FLAGS, f"-I{HERE}", *map(str, sources), "-o", str(linked)]
+        subprocess.run(command, check=True)
+        linked.rename(library)  # whole or not there, whoever else builds it
+    return library
+
+
+# What tells the kernels' names apart, in the order of C++'s DTypes.
+NAMES = ("UniformIff", "UniformINS_8bfloat16", "UniformINS_7float16", "Mixed")
+
+
+class Kernels:
+    """The kernels of one library. `launch` is what EmulatedPlan.launch_with takes."""
+
+    def __init__(self, library: Path) -> None:
+        self._library = ctypes.CDLL(str(library))
+        self._library.entry_name.restype = ctypes.c_char_p
+        self._library.last_error.restype = ctypes.c_char_p
+        names = [self._library.entry_name(i).decode() for i in range(self._library.n_entries())]
+        self._entries = []
+        for each in NAMES:
+            (entry,) = (i for i, name in enumerate(names) if each in name)
+            self._entries.append(entry)
+        self.n_launches = 0
+        self.interleave: int | None = None
+        """A seed: all blocks run at once, interleaved at random. None: one after the other."""
+
+    def launch(
+        self,
+        dtypes: int,
+        order: Sequence[int],
+        block_size: int,
+        shared_bytes: int,
+        args: bytes,
+        memory: Sequence[tuple[int, int, bool]],
+    ) -> None:
+        """Run one launch.
+
+        Raises:
+            RuntimeError: A thread touched what it may not, or an address that is not aligned.
+        """
+        words = [int(word) for each in memory for word in each]
+        ranges = (ctypes.c_uint64 * len(words))(*words)
+        failed = self._library.launch_kernel(
+            self._entries[dtypes],
+            (ctypes.c_int * len(order))(*order),
+            len(order),
+            block_size,
+            ctypes.c_uint(shared_bytes),
+            args,
+            len(args),
+            ranges,
+            len(memory),
+            self.interleave is not None,
+            ctypes.c_uint64(self.interleave or 0),
+        )
+        self.n_launches += 1
+        if failed:
+            raise RuntimeError(self._library.last_error().decode())
