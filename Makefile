@@ -15,17 +15,19 @@ EXTRAS ?= test dev docs bench
 # auto: the release that goes with the installed torch.
 TORCHVISION ?= auto
 DEMO ?= examples/demo.py
+# What `make test` runs: all, or a folder, as in `make test TESTS=tests/schedules`.
+TESTS ?= tests
 # Those of the Pythons that wheels are made for which this machine has.
 PYTHONS ?= $(foreach v,3.11 3.12 3.13 3.14,$(shell python$(v) -c 'import sys; print(sys.executable)' 2>/dev/null))
 # Of `make fuzz`: how many, or which one.
 SEEDS ?= 20
 SEED ?=
-PROPERTIES ?= $(shell grep -l '^@given' tests/*.py $(if $(wildcard $(INTEGRATED)),tests/integrations/*.py))
-SANITIZE_TESTS ?= $(wildcard tests/test_native*.py tests/test_cpu*.py tests/test_cuda_kernel.py tests/test_memory.py)
+PROPERTIES ?= $(shell grep -rl '^@given' tests --include='test_*.py' $(if $(wildcard $(INTEGRATED)),,--exclude-dir=integrations))
+SANITIZE_TESTS ?= $(wildcard $(addprefix tests/backend/test_,native*.py cpu*.py cuda_kernel.py) tests/memory/test_*.py)
 # Other releases of torch, and the tests that depend on which one it is.
 RELEASES ?= 2.11.0 2.14.1 2.15.0
-RELEASE_TESTS ?= $(filter-out $(addprefix tests/test_,$(addsuffix .py,benchmarks cuda_build cuda_kernel demo \
-  docs packaging toolchain)),$(wildcard tests/test_*.py))
+RELEASE_TESTS ?= $(filter-out tests/integrations/% tests/backend/test_cuda% $(addprefix tests/house/test_,$(addsuffix .py, \
+  benchmarks demo docs packaging toolchain)),$(wildcard tests/*/test_*.py))
 
 BIN := $(VENV)/bin
 # Not quiet: torch alone may take minutes. Python compiles a module when it is first imported.
@@ -120,8 +122,8 @@ demo: ## Run the demonstration.
 
 .PHONY: test
 test: venv ## Run the tests and the examples in the docstrings.
-	$(BIN)/python -m pytest tests --ignore=tests/integrations
-	$(BIN)/python -m pytest --doctest-modules fused_warmup
+	$(BIN)/python -m pytest $(TESTS) --ignore=tests/integrations
+	$(if $(filter tests,$(TESTS)),$(BIN)/python -m pytest --doctest-modules fused_warmup)
 
 # A release that no index has is named and left out; one that fails its tests is an error.
 .PHONY: test-releases

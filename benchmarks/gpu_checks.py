@@ -17,19 +17,13 @@ from typing import Any
 from .results import ROOT, Row
 
 WORK = ROOT / "build" / "gpu"
-GPU_TESTS = (
-    "tests/test_gpu_cuda.py",
-    "tests/test_gpu_triton.py",
-    "tests/test_gpu_graphs.py",
-    "tests/test_gpu_docs.py",
-    "tests/test_gpu_rate_log.py",
-)
+GPU_TESTS = ("tests/gpu",)
 # All but those of other libraries, which declare operators of torchvision that may be there, and
 # the rehearsal of what is going on: it would write over this run's files.
 OTHER_TESTS = (
     "tests",
     *(f"--ignore={path}" for path in (*GPU_TESTS, "tests/integrations")),
-    "--deselect=tests/test_benchmarks.py::test_rehearsal_goes_through_every_part",
+    "--deselect=tests/house/test_benchmarks.py::test_rehearsal_goes_through_every_part",
     "--continue-on-collection-errors",  # a package that is missing costs its own tests alone
 )
 # What the sanitizers, which slow kernels down, watch: every way in which the kernel reaches memory.
@@ -207,7 +201,7 @@ def sanitizer(tool: str, program: str) -> Process:
     """
     prefix = [program, "--tool", tool, "--target-processes", "all"]
     prefix += ["--kernel-name", "kernel_substring=sgd_", "--report-api-errors", "no"]
-    selection = ["tests/test_gpu_cuda.py", "tests/test_gpu_graphs.py", "-k", SANITIZED]
+    selection = ["tests/gpu/test_gpu_cuda.py", "tests/gpu/test_gpu_graphs.py", "-k", SANITIZED]
     return pytest(tool, selection, prefix)
 
 
@@ -234,7 +228,7 @@ def run_all(seconds: float, *, rehearse: bool) -> dict[str, Row]:
     mine, others = list(GPU_TESTS), list(OTHER_TESTS)
     cores = os.cpu_count() or 1
     if rehearse:
-        others = ["tests/test_schedule_segment.py"]
+        others = ["tests/schedules/test_schedule_segment.py"]
     elif importlib.util.find_spec("xdist") and cores >= 8:
         mine += ["-n", "3"]
         # By file: what a module's tests share, a wheel or a kernel compiled thrice, is made once.

@@ -22,13 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent
 COMPILERS = ("cc", "c++", "gcc", "g++", "clang", "clang++", "nvcc")
 NEEDED_TO_TEST = ("pytest", "hypothesis", "mpmath", "numpy", "expecttest")
 TESTS = (
-    "test_amp.py",
-    "test_cpu_half.py",
-    "test_moves.py",
-    "test_optimizer.py",
-    "test_plan.py",
-    "test_schedules.py",
-    "test_torch_releases.py",
+    "optim/test_amp.py",
+    "backend/test_cpu_half.py",
+    "step/test_moves.py",
+    "optim/test_optimizer.py",
+    "step/test_plan.py",
+    "schedules/test_schedules.py",
+    "step/test_torch_releases.py",
 )
 
 ONE_STEP = """

@@ -18,14 +18,14 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
 CPU = (
-    "tests/test_cpu_kernel.py",
-    "tests/test_amp.py",
-    "tests/test_optimizer.py",
-    "tests/test_backend.py",
+    "tests/backend/test_cpu_kernel.py",
+    "tests/optim/test_amp.py",
+    "tests/optim/test_optimizer.py",
+    "tests/backend/test_backend.py",
 )
-CUDA = ("tests/test_cuda_kernel.py",)
-MOMENTUM = ("tests/test_momentum_schedule.py", *CUDA)
-TRITON = ("tests/test_triton.py",)
+CUDA = ("tests/backend/test_cuda_kernel.py",)
+MOMENTUM = ("tests/optim/test_momentum_schedule.py", *CUDA)
+TRITON = ("tests/backend/test_triton.py",)
 
 
 @dataclass(frozen=True)

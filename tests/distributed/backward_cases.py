@@ -1,4 +1,4 @@
-"""What ranks do in tests/test_step_in_backward.py."""
+"""What ranks do in tests/distributed/test_step_in_backward.py."""
 
 from contextlib import ExitStack
 from typing import Any

@@ -1,4 +1,4 @@
-"""What ranks do in tests/test_distributed_checkpoint.py.
+"""What ranks do in tests/distributed/test_distributed_checkpoint.py.
 
 Every rank sees the same batches, so that runs at every world size have the bits of one process: a
 sum of two or four equal numbers is exact, and so is its half or quarter.

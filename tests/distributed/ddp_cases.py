@@ -1,4 +1,4 @@
-"""What ranks do in tests/test_distributed_ddp.py."""
+"""What ranks do in tests/distributed/test_distributed_ddp.py."""
 
 from contextlib import nullcontext
 from typing import Any

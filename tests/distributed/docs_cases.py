@@ -1,4 +1,4 @@
-"""What ranks do in tests/test_distributed_docs.py."""
+"""What ranks do in tests/distributed/test_distributed_docs.py."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What ranks do in tests/test_distributed_elastic.py."""
+"""What ranks do in tests/distributed/test_distributed_elastic.py."""
 
 import torch.distributed.checkpoint as dcp
 from distributed.common import averaged_step, loss_of, make_model, rank, values_of

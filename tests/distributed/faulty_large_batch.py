@@ -1,6 +1,6 @@
 """examples/large_batch.py, in which rank 1 is killed once, in the middle of an epoch.
 
-Run by torchrun in tests/test_distributed_faults.py.
+Run by torchrun in tests/distributed/test_distributed_faults.py.
 """
 
 import os

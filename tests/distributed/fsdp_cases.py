@@ -1,4 +1,4 @@
-"""What ranks do in tests/test_distributed_fsdp.py."""
+"""What ranks do in tests/distributed/test_distributed_fsdp.py."""
 
 from typing import Any
 

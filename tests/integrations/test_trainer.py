@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from before_after import check_pair
+from support.before_after import check_pair
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import Trainer, TrainingArguments

@@ -1,7 +1,8 @@
 """Cases: a good checkpoint is loaded over a state that was spoilt, and training goes on from it.
 
 torch's loader takes what it is given and drops what was there; so whatever has become of a tensor
-of the state, a load makes it good. What must be refused of checkpoints is tests/test_loading.py's.
+of the state, a load makes it good. What must be refused of checkpoints is in
+tests/optim/test_loading.py.
 """
 
 from collections.abc import Callable
