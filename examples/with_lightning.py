@@ -1,4 +1,4 @@
-"""Lightning: the rate belongs to the step; a scheduler's face lets LearningRateMonitor log it."""
+"""Lightning: the step computes the rate; `opt.scheduler()` lets LearningRateMonitor log it."""
 
 import lightning as L
 import torch

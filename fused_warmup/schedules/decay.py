@@ -143,7 +143,7 @@ def exponential(
     """Multiply by ``gamma`` every ``steps_per_decay`` steps, smoothly.
 
     ``gamma ** (t / steps_per_decay)``; the first three values with ``gamma=0.5`` are 1, 0.5, 0.25.
-    See `step` for the same in stairs. Endless; ``.lasting(steps)`` ends it.
+    See `step` for the piecewise-constant form. Endless; ``.lasting(steps)`` ends it.
 
     Args:
         gamma: Factor per decay, at least 0.

@@ -1,4 +1,4 @@
-"""Stairs: constant between drops. Drops are counted in int64, so none comes early or late."""
+"""Piecewise constant: drops are counted in int64, so that none comes early or late."""
 
 import math
 from collections.abc import Iterable

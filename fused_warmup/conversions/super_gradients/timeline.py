@@ -97,8 +97,9 @@ def _epoch_warmup(options: Options, start: float) -> list[tuple[Segment, int]]:
     if rest or interrupted:
         if top > MAX_STAIRS:
             raise ValueError(
-                f"lr_warmup_epochs={epochs} would rise in as many stairs, at most {MAX_STAIRS} "
-                "can be: shorten it, or choose a batch_accumulate that divides steps_per_epoch"
+                f"lr_warmup_epochs={epochs} would rise in as many constant pieces, of which "
+                f"{MAX_STAIRS} are the most: shorten it, or choose a batch_accumulate that divides "
+                "steps_per_epoch"
             )
         stairs = [Segment.constant(level(epoch), options.step_at(epoch)) for epoch in range(top)]
     else:
