@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
@@ -16,6 +19,31 @@ STYLES = {
     "small batch": {"color": "#444444", "linestyle": ":", "marker": ""},
 }
 CHANCE = 90.0
+FONT = {"font.size": 13, "axes.titlesize": 14, "legend.fontsize": 12}
+
+
+def draw_mean_and_spread(
+    axes: Axes,
+    steps: Sequence[int],
+    seeds: Sequence[Sequence[float]],
+    variant: str,
+    floor: float = 0.0,
+) -> None:
+    """Draw the mean over seeds as a line in a band one standard deviation wide to each side.
+
+    Args:
+        axes: Where.
+        steps: The horizontal coordinates.
+        seeds: One sequence of values per seed.
+        variant: Whose they are: the name in the legend and the style.
+        floor: Where the band ends below.
+    """
+    style = {**STYLES[variant], "marker": ""}
+    values = np.asarray(seeds)
+    middle, spread = values.mean(0), values.std(0)
+    axes.plot(steps, middle, label=variant, linewidth=2, **style)
+    low, high = np.maximum(middle - spread, floor), np.minimum(middle + spread, 100)
+    axes.fill_between(steps, low, high, color=style["color"], alpha=0.18, linewidth=0)
 
 
 def draw(
@@ -40,35 +68,59 @@ def draw(
         target_label: What the small batch is called.
         headline_lr: The peak rate of the panels on the left.
     """
-    figure = Figure(figsize=(12, 6.4), layout="constrained")
-    figure.suptitle(title, fontsize=13)
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.05))
-    top, bottom = left.subplots(2, 1, sharex=True, height_ratios=(1, 2))
+    with matplotlib.rc_context(FONT):
+        figure = Figure(figsize=(12, 6.4), layout="constrained")
+        figure.suptitle(title, fontsize=16)
+        left, right = figure.subfigures(1, 2, width_ratios=(1, 1.1))
+        draw_training(left, lrs, train_errors, headline_lr)
+        axes = draw_band(right, band, target, target_label, headline_lr)
+        # Below all panels, where it covers no curve.
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=130)
 
+
+def draw_training(
+    figure: Any,
+    lrs: Mapping[str, Sequence[float]],
+    train_errors: Mapping[str, Sequence[Sequence[float]]],
+    peak_lr: float,
+) -> None:
+    """Draw the rate of a training above its error."""
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(1, 2))
     for variant, values in lrs.items():
         style = {**STYLES[variant], "marker": ""}
         top.plot(values, label=variant, drawstyle="steps-post", linewidth=2, **style)
-    top.legend(loc="upper right")
     top.set_ylabel("learning rate")
-    top.set_title(f"One training: peak learning rate {headline_lr:g}", fontsize=11)
-
+    top.set_title(f"At a peak rate of {peak_lr:g}: mean ± spread of the seeds")
     for variant, seeds in train_errors.items():
-        style = {**STYLES[variant], "marker": ""}
-        errors = np.asarray(seeds)
-        bottom.plot(errors.mean(0), linewidth=2, **style)
-        bottom.plot(errors.T, color=style["color"], linewidth=0.8, alpha=0.35)
-    bottom.set_title("bold: mean over seeds, thin: each seed", fontsize=10, color="#555555")
-    bottom.set_ylabel("training error of the minibatch (%)")
-    bottom.set_xlabel("step (minibatches of the large size)")
+        draw_mean_and_spread(bottom, range(len(seeds[0])), seeds, variant)
+    bottom.set_ylabel("training error (%)")
+    bottom.set_xlabel("step")
     bottom.set_ylim(0, 100)
+    for axes in (top, bottom):
+        tidy(axes)
 
-    axes = right.subplots()
-    axes.axhspan(min(target), max(target), color=STYLES["small batch"]["color"], alpha=0.13, lw=0)
-    axes.axhline(mean(target), label=target_label, linewidth=2, color="#444444", linestyle=":")
+
+def draw_band(
+    figure: Any,
+    band: Mapping[str, Mapping[float, Sequence[float]]],
+    target: Sequence[float],
+    target_label: str,
+    headline_lr: float,
+) -> Axes:
+    """Draw the final errors over all peak rates, beside those of the small batch."""
+    axes = figure.subplots()
+    grey = STYLES["small batch"]["color"]
+    axes.axhspan(
+        min(target), max(target), color=grey, alpha=0.16, lw=0, label=f"{target_label}: all seeds"
+    )
+    label = f"{target_label}: mean"
+    axes.axhline(mean(target), linewidth=2, color=grey, linestyle=":", label=label)
     axes.axhline(CHANCE, color="#AAAAAA", linewidth=1, zorder=0)
-    axes.text(min(band["gradual"]), CHANCE * 1.02, "chance", color="#777777", va="bottom")
+    axes.text(min(band["gradual"]), CHANCE * 1.03, "chance", color="#777777", va="bottom")
     axes.axvline(headline_lr, color="#AAAAAA", linewidth=1, zorder=0)
-    axes.text(headline_lr, 2.1, " linearly scaled rate", color="#777777", va="bottom")
+    axes.text(headline_lr, 2.1, "linearly scaled ", color="#777777", va="bottom", ha="right")
     # Markers of the variants stand side by side, so that none hides another.
     for variant, shift in zip(band, (0.975, 1.0, 1.025), strict=True):
         style = STYLES[variant]
@@ -87,11 +139,12 @@ def draw(
         axis.set_minor_locator(NullLocator())
     axes.set_xlabel("peak learning rate")
     axes.set_ylabel("final test error (%)")
-    axes.set_title("The whole band of rates: lines are means, dots are seeds", fontsize=11)
-    axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.9))
+    axes.set_title("All peak rates: lines are means, dots are seeds")
+    tidy(axes)
+    return axes
 
-    for each in (top, bottom, axes):
-        each.grid(alpha=0.25)
-        each.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+
+def tidy(axes: Axes) -> None:
+    """Draw a faint grid, and no frame above and to the right."""
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)

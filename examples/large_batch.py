@@ -49,7 +49,7 @@ from demo import (
     make_network,
     make_schedule,
 )
-from figure import STYLES
+from figure import draw_mean_and_spread
 from matplotlib.figure import Figure
 from mnist import SOURCE, load_digits
 from torch import Tensor, nn
@@ -180,20 +180,22 @@ def table(results: dict[str, list[Result]], plan: Plan) -> str:
 
 
 def draw(path: Path, results: dict[str, list[Result]]) -> None:
-    """Draw training and test error over the epochs: bold means over thin seeds."""
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    """Draw training and test error over the epochs, mean and standard deviation of the seeds.
+
+    Narrow and one above the other, so that the letters stay readable on a phone.
+    """
+    figure = Figure(figsize=(4.8, 7.2), layout="constrained")
     titles = {"train_errors": "training error (%)", "test_errors": "test error (%)"}
-    for axes, (field, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, (field, title) in zip(panels, titles.items(), strict=True):
         for variant, runs in results.items():
-            style = {**STYLES[variant], "marker": ""}
-            curves = torch.tensor([getattr(run, field) for run in runs]).T
-            epochs = torch.arange(1, len(curves) + 1)
-            axes.plot(epochs, curves.mean(1), label=variant, linewidth=2, **style)
-            axes.plot(epochs, curves, color=style["color"], linewidth=0.7, alpha=0.35)
-        axes.set(xlabel="epoch", title=title, yscale="log", ylim=(0.1, 100))
+            curves = [getattr(run, field) for run in runs]
+            draw_mean_and_spread(axes, range(1, len(curves[0]) + 1), curves, variant, floor=0.1)
+        axes.set(ylabel=title, yscale="log", ylim=(0.1, 100))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    axes.legend()
+    axes.set_xlabel("epoch")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     figure.savefig(path, dpi=130)
 
 
