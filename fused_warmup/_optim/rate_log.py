@@ -85,6 +85,38 @@ class RateLog:
         """Start copying the ring to the host, on the current stream; waits for nothing."""
         return Reading(self._rings, self.size)
 
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return the noted steps as columns, oldest first; waits for the device.
+
+        The columns are those of `LoggedStep`, with one ``lr_0``, ``lr_1``, ... for each group: a
+        table for ``pandas.DataFrame``, say. None stands where there was no such group yet.
+
+        Example:
+            >>> import torch, fused_warmup
+            >>> weight = torch.zeros(1, requires_grad=True)
+            >>> warmup = fused_warmup.linear_warmup(4)
+            >>> opt = fused_warmup.SGD([weight], lr=0.8, schedule=warmup)
+            >>> log = fused_warmup.RateLog(opt)
+            >>> log
+            RateLog(SGD, size=1024)
+            >>> for _ in range(2):
+            ...     weight.sum().backward()
+            ...     opt.step()
+            >>> log.to_dict()
+            {'call': [0, 1], 't': [0, 1], 'skipped': [False, False], 'lr_0': [0.0, 0.2]}
+        """
+        steps = self.read().steps()
+        columns: dict[str, list[Any]] = {
+            name: [getattr(step, name) for step in steps] for name in ("call", "t", "skipped")
+        }
+        for i in range(max((len(step.lr) for step in steps), default=0)):
+            columns[f"lr_{i}"] = [step.lr[i] if i < len(step.lr) else None for step in steps]
+        return columns
+
+    def __repr__(self) -> str:
+        # Not how many steps it holds: that would wait for the device.
+        return f"RateLog({type(self._optimizer).__name__}, size={self.size})"
+
     def close(self) -> None:
         """Note no more steps."""
         for hook in self._hooks:

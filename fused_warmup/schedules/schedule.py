@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, SupportsIndex, overload
 
+from . import drawing
 from .attributes import HasAttributes
 from .checks import FAR, INT64_MAX, MAX_SEGMENTS, MAX_VALUES, at_most, finite, listed, shown, whole
 from .plain import PlainSchedule
@@ -216,6 +217,28 @@ class Schedule(HasAttributes):
                 segments += stretched_segment(segment, steps)
         segments = [segment for segment in segments if segment.start <= FAR]
         return Schedule(tuple(segments), None if self.steps is None else self.steps * steps)
+
+    def plot(self, steps: int | None = None, *, lr: float = 1.0, axes: Any = None) -> Any:
+        """Draw the learning rate over the steps: with matplotlib, or in characters without it.
+
+        Args:
+            steps: How many steps; by default its own and the one after, 1,000 of an endless one.
+            lr: The base learning rate.
+            axes: Axes of matplotlib to draw into; by default a figure of its own.
+
+        Returns:
+            The axes, for a title, say, or `matplotlib.pyplot.show()`. Without matplotlib it prints
+            the curve and returns None.
+
+        Raises:
+            ValueError: ``steps`` is below 1, ``lr`` is negative or not finite.
+
+        Example:
+            >>> axes = Schedule((Segment(length=4, a=0, b=1),), steps=4).plot(lr=0.4)
+            >>> axes.get_ylabel(), [float(y) for y in axes.lines[0].get_ydata()]
+            ('learning rate', [0.0, 0.1, 0.2, 0.30000000000000004, 0.4])
+        """
+        return drawing.plot(self, steps, lr, axes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data (dicts, lists, strings, numbers), fit for a checkpoint or JSON.

@@ -205,3 +205,31 @@ def test_replays_of_one_noted_step_fill_row_after_row() -> None:
     ]
     assert found[2].lr == opt.get_last_lr()
     assert log.calls == 8
+
+
+def test_columns_hold_what_the_steps_hold() -> None:
+    _, log = run(3, 2)
+    steps = log.read().steps()
+    assert log.to_dict() == {
+        "call": [step.call for step in steps],
+        "t": [step.t for step in steps],
+        "skipped": [step.skipped for step in steps],
+        **{f"lr_{i}": [step.lr[i] for step in steps] for i in range(len(steps[0].lr))},
+    }
+
+
+def test_columns_of_a_group_that_came_later_begin_with_none() -> None:
+    opt, log = run(2, 4)
+    groups = len(opt.param_groups)
+    opt.add_param_group({"params": [torch.ones(2, requires_grad=True)], "lr": 0.25})
+    advance(opt)
+    columns = log.to_dict()
+    assert columns[f"lr_{groups}"][:-1] == [None] * (len(columns["t"]) - 1)
+    assert columns[f"lr_{groups}"][-1] == opt.get_last_lr()[groups]
+
+
+def test_a_log_without_steps_has_columns_and_a_short_repr() -> None:
+    opt = SGD([torch.ones(2, requires_grad=True)], lr=0.5)
+    log = RateLog(opt, size=3)
+    assert log.to_dict() == {"call": [], "t": [], "skipped": []}
+    assert repr(log) == "RateLog(SGD, size=3)"
