@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from .bench import add_bench
 from .doctor import add_doctor
 from .info import add_info, info
 from .plot import add_plot
@@ -25,11 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from .. import __version__
 
     parser = argparse.ArgumentParser(
-        prog="fused-warmup", description="Draw schedules, and look at what can run them."
+        prog="fused-warmup",
+        description="Draw schedules, look at what can run them, and measure what that is worth.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for add in (add_info, add_plot, add_doctor):
+    for add in (add_info, add_plot, add_doctor, add_bench):
         add(commands)
     options = parser.parse_args(arguments)
     try:
