@@ -27,7 +27,7 @@ SANITIZE_TESTS ?= $(wildcard $(addprefix tests/backend/test_,native*.py cpu*.py 
 # Other releases of torch, and the tests that depend on which one it is.
 RELEASES ?= 2.11.0 2.14.1 2.15.0
 RELEASE_TESTS ?= $(filter-out tests/integrations/% tests/backend/test_cuda% $(addprefix tests/house/test_,$(addsuffix .py, \
-  benchmarks demo docs packaging toolchain)),$(wildcard tests/*/test_*.py))
+  benchmarks demo docs packaging readme site toolchain)),$(wildcard tests/*/test_*.py))
 
 BIN := $(VENV)/bin
 # Not quiet: torch alone may take minutes. Python compiles a module when it is first imported.

@@ -41,6 +41,11 @@ def link_to_pages(app: Sphinx, doctree: nodes.document) -> None:
             node.replace_self(nodes.reference("", "", *node.children, refuri=uri, internal=True))
 
 
+def line_of_class(file: Path, cls: type) -> int:
+    lines = file.read_text().splitlines()
+    return 1 + next(i for i, line in enumerate(lines) if line.startswith(f"class {cls.__name__}("))
+
+
 def source_of(domain: str, info: dict[str, str]) -> str | None:
     """The line where an object is defined, for ``sphinx.ext.linkcode``."""
     if domain != "py" or not info["module"]:
@@ -49,12 +54,12 @@ def source_of(domain: str, info: dict[str, str]) -> str | None:
     for name in info["fullname"].split("."):
         found = inspect.getattr_static(found, name, None)
         found = getattr(found, "__func__", found)  # a class or static method's function
-    if inspect.isclass(found) and found.__module__ == "fused_warmup":  # named after its export
-        found = found.__init__
     found = inspect.unwrap(found.fget if isinstance(found, property) else found)
+    # A class may be named after the package that exports it; its __init__ tells where it is.
+    exported = inspect.isclass(found) and found.__module__ == "fused_warmup"
     try:
-        file = Path(inspect.getsourcefile(found) or "").resolve()
-        line = inspect.getsourcelines(found)[1]
+        file = Path(inspect.getsourcefile(found.__init__ if exported else found) or "").resolve()
+        line = line_of_class(file, found) if exported else inspect.getsourcelines(found)[1]
     except TypeError:  # a value, as the members of an enumeration are
         return None
     return f"../{page_of(file)}.html#line-{line}" if has_page(file) else None

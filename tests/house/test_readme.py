@@ -2,7 +2,7 @@
 
 import re
 
-from pages import ROOT
+from support.pages import ROOT
 
 README = (ROOT / "README.md").read_text()
 
