@@ -42,8 +42,8 @@ def link_to_pages(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def line_of_class(file: Path, cls: type) -> int:
-    lines = file.read_text().splitlines()
-    return 1 + next(i for i, line in enumerate(lines) if line.startswith(f"class {cls.__name__}("))
+    before, _, _ = file.read_text().partition(f"\nclass {cls.__name__}")
+    return before.count("\n") + 2
 
 
 def source_of(domain: str, info: dict[str, str]) -> str | None:
@@ -58,7 +58,8 @@ def source_of(domain: str, info: dict[str, str]) -> str | None:
     # A class may be named after the package that exports it; its __init__ tells where it is.
     exported = inspect.isclass(found) and found.__module__ == "fused_warmup"
     try:
-        file = Path(inspect.getsourcefile(found.__init__ if exported else found) or "").resolve()
+        code = inspect.unwrap(found.__init__) if exported else found
+        file = Path(inspect.getsourcefile(code) or "").resolve()
         line = line_of_class(file, found) if exported else inspect.getsourcelines(found)[1]
     except TypeError:  # a value, as the members of an enumeration are
         return None
