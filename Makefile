@@ -33,6 +33,8 @@ BIN := $(VENV)/bin
 # Not quiet: torch alone may take minutes. Python compiles a module when it is first imported.
 PIP := $(BIN)/python -m pip install --no-compile --disable-pip-version-check
 NATIVE := $(wildcard csrc/*.cpp csrc/*/*)
+# Stand-ins that tests compile.
+STAND_INS := $(wildcard tests/*/*.cpp tests/*/*.h)
 digest = $(shell echo '$(1)' | cksum | cut -d' ' -f1)
 # Each stamp is newer than what it was made from; some know which packages they stand for, too.
 TO_BUILD := $(VENV)/.to-build
@@ -162,14 +164,14 @@ fuzz: venv ## Look for inputs that break a property, with SEEDS=20 fresh seeds.
 lint: venv ## Check style and layers: ruff, clang-format and import-linter.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $(NATIVE)
+	$(BIN)/clang-format --dry-run -Werror $(NATIVE) $(STAND_INS)
 	$(BIN)/lint-imports --no-cache
 
 .PHONY: format
 format: venv ## Rewrite the sources in the style that lint checks.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(NATIVE)
+	$(BIN)/clang-format -i $(NATIVE) $(STAND_INS)
 
 .PHONY: types
 types: venv ## Check types: mypy.

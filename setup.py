@@ -36,7 +36,7 @@ from toolchain import (
 CSRC = Path("csrc")
 KERNEL = CSRC / "cpu" / "kernel.cpp"
 CUDA_KERNEL = CSRC / "cuda" / "sgd.cu"
-NEEDS_CUDA = {CSRC / "cuda" / "launcher.cpp", CSRC / "cuda" / "plan.cpp"}
+NEEDS_CUDA = {CSRC / "cuda" / f"{name}.cpp" for name in ("captured", "launcher", "plan")}
 
 # Contraction is off on every processor: a fused multiply-add that one compiler forms and another
 # does not would make the backends differ in the last bit.

@@ -115,6 +115,7 @@ PYBIND11_MODULE(_C, m) {
   def_plan<CudaPlan>(m, "CudaPlan")
       .def("update_captured", &CudaPlan::update_captured, py::arg("groups"))
       .def_property_readonly("n_captured", &CudaPlan::n_captured);
+  translate_out_of_memory();
   m.def("cuda_unavailable_reason", &cuda::unavailable_reason,
         "Empty if a CUDA device and a driver are there, else why not.");
 #else

@@ -2,8 +2,11 @@
 
 #include <cuda_runtime_api.h>
 
-#include <stdexcept>
+#include <algorithm>
+#include <limits>
+#include <utility>
 
+#include "cuda/captured.h"
 #include "cuda/resources.h"
 #include "cuda/sgd.h"
 
@@ -13,6 +16,46 @@ namespace {
 
 // Dynamic shared memory, in bytes, that a kernel may take unless it asks for more.
 constexpr size_t SHARED_WITHOUT_ASKING = 48 * 1024;
+
+constexpr int N_KERNELS = 4;  // in the order of DTypes
+
+// A block of device memory begins with the ticket of its launches, then come the tables.
+constexpr size_t TABLES_AT = 16;
+
+// Tables kept for each stream: gradients may alternate between two places, and no step of such a
+// run need copy anything.
+constexpr size_t MAX_TABLES = 2;
+
+constexpr uint64_t NEVER = ~uint64_t{0};
+
+// Streams whose tables are kept; a step on one more forgets those of the stream used least lately.
+constexpr size_t MAX_STREAMS = 4;
+
+int attribute_of(int device, cudaDeviceAttr attribute) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
+  return value;
+}
+
+void check_groups(int device, size_t n_groups) {
+  const int shared = attribute_of(device, cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  const size_t most = static_cast<size_t>(shared) / sizeof(Rates);
+  if (n_groups <= most) return;
+  throw std::invalid_argument(
+      "an optimizer of " + std::to_string(n_groups) + " parameter groups is too much for " +
+      "backend='cuda', which holds the rates of " + std::to_string(most) + " groups on this " +
+      "device: merge groups of equal options, or pass backend='triton'");
+}
+
+bool is_captured(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
+  if (status == cudaStreamCaptureStatusInvalidated) {
+    throw std::runtime_error(
+        "an earlier error has invalidated the capture of this stream: end it and capture anew");
+  }
+  return status != cudaStreamCaptureStatusNone;
+}
 
 }  // namespace
 
@@ -28,151 +71,250 @@ std::string unavailable_reason() {
 }
 
 struct Launcher::Impl {
-  struct Captured {
+  struct DeviceTables {
     Tables tables;
-    DeviceTable device;
+    Block block;
+    uint64_t generation = NEVER;
+    bool is_valid = false;  // whether the device has them as they are here
+    uint64_t used = 0;      // the step that used them last
   };
 
-  int device;
-  int resident_blocks[4] = {};  // of each kernel, in the order of DTypes
-  Tables tables;
-  DeviceTable table;
-  PinnedRing ring;
-  uint32_t* ticket = nullptr;
-  uint64_t built = ~uint64_t{0};
-  cudaStream_t last_stream = nullptr;
-  bool launched = false;
-  std::vector<Captured> captured;
+  struct Stream {
+    cudaStream_t stream;
+    std::vector<DeviceTables> tables;
+    bool wants_more = false;  // no table had what the last step needed
+    uint64_t used = 0;
+  };
 
-  Impl(int device_index, size_t n_groups) : device(device_index) {
+  const int device;
+  const std::shared_ptr<Memory> memory;
+  int resident_blocks[N_KERNELS] = {};
+  size_t capacity = 0;  // bytes that any tables may take
+  std::vector<Stream> streams;
+  Block spare;  // for the next captured launch
+  std::unique_ptr<Remains> remains = std::make_unique<Remains>();
+
+  // The step that is being made: where, and over which tables.
+  uint64_t step = 0;
+  cudaStream_t stream = nullptr;
+  bool is_capturing = false;
+  DeviceTables* staged = nullptr;
+  Tables staged_for_capture;
+
+  Impl(int device_index, size_t n_entries, const std::vector<Group>& groups,
+       const std::vector<Schedule>& schedules, std::shared_ptr<Memory> device_memory)
+      : device(device_index), memory(std::move(device_memory)) {
     const DeviceGuard guard(device);
     const OutsideCapture outside;
-    int shared = 0;
-    check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
-          "cudaDeviceGetAttribute");
-    const size_t most = static_cast<size_t>(shared) / sizeof(Rates);
-    if (n_groups > most) {
-      throw std::invalid_argument(
-          "an optimizer of " + std::to_string(n_groups) + " parameter groups is too much for " +
-          "backend='cuda', which holds the rates of " + std::to_string(most) + " groups on this " +
-          "device: merge groups of equal options, or pass backend='triton'");
-    }
-    int multiprocessors = 0;
-    check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
-          "cudaDeviceGetAttribute");
-    for (int i = 0; i < 4; ++i) {
+    check_groups(device, groups.size());
+    const int multiprocessors = attribute_of(device, cudaDevAttrMultiProcessorCount);
+    for (int i = 0; i < N_KERNELS; ++i) {
       int blocks = 0;
       check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
                 &blocks, kernel_for(static_cast<DTypes>(i)), BLOCK_SIZE, 0),
             "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
       resident_blocks[i] = multiprocessors * blocks;
     }
-    check(cudaMalloc(reinterpret_cast<void**>(&ticket), sizeof(uint32_t)), "cudaMalloc");
-    run_aside(
-        [this](cudaStream_t side) { return cudaMemsetAsync(ticket, 0, sizeof(uint32_t), side); });
-  }
-  ~Impl() {
-    const OutsideCapture outside;
-    cudaFree(ticket);
+    // No table is longer than that of all tensors, were they so large that they took every block.
+    TensorEntry large{};
+    large.n_elements = std::numeric_limits<int32_t>::max();
+    Tables longest;
+    longest.build(std::vector<TensorEntry>(n_entries, large), groups, schedules,
+                  *std::max_element(resident_blocks, resident_blocks + N_KERNELS));
+    capacity = TABLES_AT + longest.size();
   }
 
-  // The tables of the step, brought up to date. Whether the device's copy is stale in its changing
-  // part; `whole` is set where all of it is.
-  bool refresh(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups,
-               const std::vector<Schedule>& schedules, uint64_t generation, bool* whole) {
-    const DTypes before = tables.dtypes();
-    if (built == generation) {
-      const bool stale = tables.update(entries, groups);
-      if (tables.dtypes() == before) return stale;
+  Stream& of_stream() {
+    for (Stream& each : streams) {
+      if (each.stream == stream) return each;
     }
-    // Twice, because the number of blocks depends on the kernel, and the kernel on the tensors.
-    tables.build(entries, groups, schedules, 1);
-    tables.build(entries, groups, schedules, resident_blocks[static_cast<int>(tables.dtypes())]);
-    built = generation;
-    return *whole = true;
+    if (streams.size() == MAX_STREAMS) {
+      streams.erase(
+          std::min_element(streams.begin(), streams.end(),
+                           [](const Stream& a, const Stream& b) { return a.used < b.used; }));
+    }
+    streams.push_back({stream, {}});
+    return streams.back();
   }
 
-  void launch_kernel(const Tables& of, char* base, const StepScalars& step, cudaStream_t stream) {
-    LaunchArgs args = of.args(base, step, ticket);
-    const size_t shared = of.shared_bytes();
-    const void* const kernel = kernel_for(of.dtypes());
+  void get_blocks() {
+    if (is_capturing) {
+      const OutsideCapture outside;
+      remains->sweep();
+      if (!spare) spare = Block(memory, capacity, side_stream(device));
+      return;
+    }
+    Stream& own = of_stream();
+    own.used = ++step;
+    if (own.tables.empty() || (own.wants_more && own.tables.size() < MAX_TABLES)) {
+      const OutsideCapture outside;
+      DeviceTables another;
+      another.block = Block(memory, capacity, stream);
+      own.tables.push_back(std::move(another));
+    }
+    own.wants_more = false;
+  }
+
+  bool get_buffer() {
+    if (remains->staging.has_room(capacity)) return true;
+    const OutsideCapture outside;
+    return remains->staging.make_room(capacity);
+  }
+
+  void build(Tables& tables, const StepTables& now, const Block& block) const {
+    // Twice, because the number of blocks depends on the kernel, and the kernel on the tensors.
+    tables.build(now.entries, now.groups, now.schedules, 1);
+    const int blocks = resident_blocks[static_cast<int>(tables.dtypes())];
+    tables.build(now.entries, now.groups, now.schedules, blocks);
+    if (TABLES_AT + tables.size() > capacity) {
+      throw std::logic_error("tables of a launch are longer than foreseen: please report this");
+    }
+    tables.relocate(block.data() + TABLES_AT);
+  }
+
+  void stage(const StepTables& now) {
+    Stream& own = of_stream();
+    for (DeviceTables& each : own.tables) {
+      if (!each.is_valid || !each.tables.holds(now.entries, now.groups)) continue;
+      staged = &each;
+      each.used = step;
+      return;
+    }
+    own.wants_more = true;
+    staged = &*std::min_element(
+        own.tables.begin(), own.tables.end(),
+        [](const DeviceTables& a, const DeviceTables& b) { return a.used < b.used; });
+    staged->used = step;
+    upload(*staged, now);
+  }
+
+  void upload(DeviceTables& own, const StepTables& now) {
+    const DTypes before = own.tables.dtypes();
+    bool whole = !own.is_valid || own.generation != now.generation;
+    own.is_valid = false;  // until all of it is on its way
+    const DeviceGuard guard(device);
+    if (own.generation == now.generation) own.tables.update(now.entries, now.groups);
+    if (own.generation != now.generation || own.tables.dtypes() != before) {
+      own.generation = NEVER;
+      build(own.tables, now, own.block);
+      own.generation = now.generation;
+      whole = true;
+    }
+    char* const base = own.block.data();
+    if (whole) check(cudaMemsetAsync(base, 0, TABLES_AT, stream), "cudaMemsetAsync");
+    const size_t size = whole ? own.tables.size() : own.tables.changing_size();
+    remains->staging.upload(own.tables.data(), base + TABLES_AT, size, stream);
+    own.is_valid = true;
+  }
+
+  // A captured copy would read its host buffer again at each replay, so none is captured: the
+  // graph's launch gets tables of its own, filled here, outside the graph.
+  void stage_for_capture(const StepTables& now) {
+    build(staged_for_capture, now, spare);
+    const OutsideCapture outside;
+    const cudaStream_t side = side_stream(device);
+    char* const base = spare.data();
+    const cudaError_t cleared = cudaMemsetAsync(base, 0, TABLES_AT, side);
+    const cudaError_t copied =
+        cudaMemcpyAsync(base + TABLES_AT, staged_for_capture.data(), staged_for_capture.size(),
+                        cudaMemcpyHostToDevice, side);
+    check(cudaStreamSynchronize(side), "cudaStreamSynchronize");
+    check(cleared, "cudaMemsetAsync");
+    check(copied, "cudaMemcpyAsync");
+  }
+
+  void launch_kernel(const Tables& tables, const Block& block, const StepScalars& scalars) {
+    char* const base = block.data();
+    LaunchArgs args = tables.args(base + TABLES_AT, scalars, reinterpret_cast<uint32_t*>(base));
+    const size_t shared = tables.shared_bytes();
+    const void* const kernel = kernel_for(tables.dtypes());
     if (shared > SHARED_WITHOUT_ASKING) {
       check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(shared)),
             "cudaFuncSetAttribute");
     }
     void* by_value[] = {&args};
-    check(cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(of.n_blocks())), dim3(BLOCK_SIZE),
+    check(cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(tables.n_blocks())), dim3(BLOCK_SIZE),
                            by_value, shared, stream),
           "the launch of sgd_kernel");
   }
 
-  void launch_eagerly(bool stale, bool whole, const StepScalars& step, cudaStream_t stream) {
-    if (launched && stream != last_stream && stale) {
-      // The kernel before this one may still read the table on its own stream.
-      check(cudaStreamSynchronize(last_stream), "cudaStreamSynchronize");
-    }
-    if (whole && table.size() < tables.size()) {
-      if (launched) check(cudaStreamSynchronize(last_stream), "cudaStreamSynchronize");
-      table = DeviceTable(tables.size() * 2);
-    }
-    if (whole) tables.relocate(table.data());
-    if (stale) {
-      const size_t size = whole ? tables.size() : tables.changing_size();
-      ring.upload(tables.data(), table.data(), size, stream);
-    }
-    launch_kernel(tables, table.data(), step, stream);
-    last_stream = stream;
-    launched = true;
-  }
-
-  // A captured copy would read its host buffer again at each replay, so none is captured: the
-  // graph's launch gets a table of its own, filled here, outside the graph.
-  void launch_captured(const StepScalars& step, cudaStream_t stream) {
-    Captured own{tables, {}};
-    {
-      const OutsideCapture outside;
-      own.device = DeviceTable(own.tables.size());
-      own.tables.relocate(own.device.data());
-      run_aside([&own](cudaStream_t side) {
-        return cudaMemcpyAsync(own.device.data(), own.tables.data(), own.tables.size(),
-                               cudaMemcpyHostToDevice, side);
-      });
-    }
-    launch_kernel(own.tables, own.device.data(), step, stream);
-    captured.push_back(std::move(own));
+  void launch_captured(const StepScalars& scalars, std::shared_ptr<void> held) {
+    std::vector<CapturedLaunch>& captured = remains->captured;
+    captured.reserve(captured.size() + 1);
+    Gone gone = tie_to_graph(stream);
+    captured.push_back(
+        {std::move(staged_for_capture), std::move(spare), std::move(gone), {std::move(held)}});
+    const CapturedLaunch& own = captured.back();
+    launch_kernel(own.tables, own.block, scalars);
   }
 };
 
-Launcher::Launcher(int device, size_t n_groups) : impl_(std::make_unique<Impl>(device, n_groups)) {}
-Launcher::~Launcher() = default;
+Launcher::Launcher(int device, size_t n_entries, const std::vector<Group>& groups,
+                   const std::vector<Schedule>& schedules, std::shared_ptr<Memory> memory)
+    : impl_(std::make_unique<Impl>(device, n_entries, groups, schedules, std::move(memory))) {}
 
-void Launcher::launch(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups,
-                      const std::vector<Schedule>& schedules, const StepScalars& step,
-                      uint64_t generation, void* stream) {
+Launcher::~Launcher() { bury(std::move(impl_->remains)); }
+
+bool Launcher::prepare(void* stream) {
   const DeviceGuard guard(impl_->device);
-  const auto cuda_stream = static_cast<cudaStream_t>(stream);
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  check(cudaStreamIsCapturing(cuda_stream, &status), "cudaStreamIsCapturing");
-  bool whole = false;
-  const bool stale = impl_->refresh(entries, groups, schedules, generation, &whole);
-  if (status == cudaStreamCaptureStatusNone) {
-    impl_->launch_eagerly(stale, whole, step, cuda_stream);
+  impl_->stream = static_cast<cudaStream_t>(stream);
+  impl_->is_capturing = is_captured(impl_->stream);
+  impl_->get_blocks();
+  return impl_->is_capturing || impl_->get_buffer();
+}
+
+void Launcher::wait() {
+  const OutsideCapture outside;
+  impl_->remains->staging.wait();
+}
+
+void Launcher::stage(const StepTables& now) {
+  if (impl_->is_capturing) {
+    const DeviceGuard guard(impl_->device);
+    impl_->stage_for_capture(now);
   } else {
-    impl_->launch_captured(step, cuda_stream);
-    if (stale) impl_->built = ~uint64_t{0};  // the device's own table has missed this change
+    impl_->stage(now);
   }
 }
 
-size_t Launcher::n_captured() const { return impl_->captured.size(); }
+bool Launcher::is_capturing() const { return impl_->is_capturing; }
 
-void Launcher::update_captured(const std::vector<Group>& groups, void* stream) {
+void Launcher::launch(const StepScalars& scalars, std::shared_ptr<void> held) {
+  const DeviceGuard guard(impl_->device);
+  if (impl_->is_capturing) return impl_->launch_captured(scalars, std::move(held));
+  impl_->launch_kernel(impl_->staged->tables, impl_->staged->block, scalars);
+}
+
+size_t Launcher::n_captured() const {
+  const auto& captured = impl_->remains->captured;
+  return static_cast<size_t>(
+      std::count_if(captured.begin(), captured.end(),
+                    [](const CapturedLaunch& each) { return !each.gone->load(); }));
+}
+
+void Launcher::update_captured(const std::vector<Group>& groups, void* stream,
+                               const std::shared_ptr<void>& held) {
   const DeviceGuard guard(impl_->device);
   const auto cuda_stream = static_cast<cudaStream_t>(stream);
-  for (Impl::Captured& each : impl_->captured) {
-    if (!each.tables.update_groups(groups)) continue;
-    impl_->ring.upload(each.tables.data(), each.device.data(), each.tables.changing_size(),
-                       cuda_stream);
+  if (is_captured(cuda_stream)) {
+    throw std::runtime_error(
+        "update_captured() was called on a stream that is being captured: call it between replays");
+  }
+  const OutsideCapture outside;
+  for (CapturedLaunch& each : impl_->remains->captured) {
+    if (each.gone->load()) continue;
+    if (!each.tables.update_groups(groups) && !each.is_stale) continue;
+    each.is_stale = true;
+    each.held.push_back(held);
+    if (!impl_->get_buffer()) {
+      impl_->remains->staging.wait();
+      impl_->get_buffer();
+    }
+    impl_->remains->staging.upload(each.tables.data(), each.block.data() + TABLES_AT,
+                                   each.tables.changing_size(), cuda_stream);
+    each.is_stale = false;
+    each.held.erase(each.held.begin() + 1, each.held.end() - 1);  // what earlier updates brought
   }
 }
 

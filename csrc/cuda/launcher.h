@@ -1,11 +1,18 @@
-// The CUDA launcher: owns a device's copy of the tables and launches the kernels of sgd.cu over
+// The CUDA launcher: owns a device's copies of the tables and launches the kernels of sgd.cu over
 // them. Free of Python and torch, and plain C++ against CUDA's runtime API.
+//
+// A step is prepare(), stage(), launch(). What may fail for want of memory or wait for the device
+// is in the first, before anything is looked at; tables travel in the second; the third is the one
+// call that moves anything. After an error in any of them the next step begins anew.
+//
+// Each stream has tables of its own, so the order of a stream's work is all the order they need.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "cuda/memory.h"
 #include "cuda/tables.h"
 
 namespace fused_warmup {
@@ -14,26 +21,49 @@ namespace cuda {
 // Empty if a device and a driver are there, else why not.
 std::string unavailable_reason();
 
+// What a step's tables are made of. generation tells whether the set of tensors is still that of
+// the step before.
+struct StepTables {
+  const std::vector<TensorEntry>& entries;
+  const std::vector<Group>& groups;
+  const std::vector<Schedule>& schedules;
+  uint64_t generation;
+};
+
 class Launcher {
  public:
-  // Throws std::invalid_argument where the device cannot hold the rates of so many groups.
-  Launcher(int device, size_t n_groups);
+  // n_entries: at most so many tensors a launch. Throws std::invalid_argument where the device
+  // cannot hold the rates of so many groups; like every other method, std::runtime_error with
+  // CUDA's own words where a call fails, OutOfMemory where memory is what it fails for.
+  Launcher(int device, size_t n_entries, const std::vector<Group>& groups,
+           const std::vector<Schedule>& schedules, std::shared_ptr<Memory> memory);
   ~Launcher();
   Launcher(const Launcher&) = delete;
   Launcher& operator=(const Launcher&) = delete;
 
-  // Launches one step on `stream`. generation tells whether the set of tensors is still that of
-  // the last call. Throws std::runtime_error with CUDA's own words where a call fails.
-  void launch(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups,
-              const std::vector<Schedule>& schedules, const StepScalars& step, uint64_t generation,
-              void* stream);
+  // Gets hold of what the next step on `stream` takes. False: copies of earlier steps fill all
+  // buffers, and wait() has to come first.
+  bool prepare(void* stream);
+  // Waits for the device. Touches nothing that Python's lock guards.
+  void wait();
 
-  // Launches recorded in CUDA graphs so far. Each reads tables of its own, which live as long as
-  // the launcher.
+  // Brings tables on the device up to date.
+  void stage(const StepTables& now);
+
+  // Whether the step that was prepared is captured into a CUDA graph.
+  bool is_capturing() const;
+
+  // Launches the kernel over what was staged. `held` is what has to stay until a graph that the
+  // launch is captured into is gone.
+  void launch(const StepScalars& scalars, std::shared_ptr<void> held);
+
+  // Launches recorded in CUDA graphs that are still there.
   size_t n_captured() const;
 
-  // Copies hyper-parameters into the tables of captured launches, for their next replays.
-  void update_captured(const std::vector<Group>& groups, void* stream);
+  // Copies hyper-parameters into the tables of captured launches, for their next replays, in the
+  // order of the work of `stream`.
+  void update_captured(const std::vector<Group>& groups, void* stream,
+                       const std::shared_ptr<void>& held);
 
  private:
   struct Impl;

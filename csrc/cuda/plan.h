@@ -10,8 +10,13 @@ class CudaPlan : public HostPlan {
  public:
   template <typename... Args>
   explicit CudaPlan(Args&&... args)
-      : HostPlan(std::forward<Args>(args)...), launcher_(device_.device_id, groups_.size()) {}
+      : HostPlan(std::forward<Args>(args)...),
+        launcher_(device_.device_id, n_parameters(), groups_, schedules_, torch_memory()) {}
 
+  // What may wait or run Python is done here: device memory is asked for, and while all buffers are
+  // full Python's lock is left to others.
+  bool read(const StepInputs& inputs) override;
+  void stage() override;
   // Enqueues the step; whether found_inf skips it is known on the device.
   void launch_kernel(bool advance) override;
 
@@ -22,9 +27,14 @@ class CudaPlan : public HostPlan {
   bool update_captured(const py::list& groups);
 
  private:
+  // PyTorch's allocator.
+  std::shared_ptr<cuda::Memory> torch_memory() const;
   void* current_stream() const;
 
   cuda::Launcher launcher_;
 };
+
+// Raises torch.OutOfMemoryError for cuda::OutOfMemory, as trainers expect.
+void translate_out_of_memory();
 
 }  // namespace fused_warmup

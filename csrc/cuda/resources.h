@@ -1,13 +1,13 @@
-// What the CUDA launcher holds on to, let go of when a scope ends: the current device, memory on
-// the device, page-locked buffers. For launcher.cpp alone.
+// What the CUDA launcher enters for the length of a scope, and how it reports errors. For the files
+// of cuda/ alone.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
-#include <cstring>
 #include <stdexcept>
 #include <string>
-#include <utility>
+
+#include "cuda/memory.h"
 
 namespace fused_warmup {
 namespace cuda {
@@ -15,119 +15,70 @@ namespace cuda {
 inline void check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
   cudaGetLastError();  // what was reported here must not be met again by somebody else
-  throw std::runtime_error(std::string(what) + " failed: " + cudaGetErrorName(error) + ", " +
-                           cudaGetErrorString(error));
+  const std::string words =
+      std::string(what) + " failed: " + cudaGetErrorName(error) + ", " + cudaGetErrorString(error);
+  if (error == cudaErrorMemoryAllocation) throw OutOfMemory(words);
+  throw std::runtime_error(words);
 }
 
-// The calling thread's current device, put back at the end of the scope.
+// For what must not throw, at the end of scopes; what is out of order fails the next call.
+inline void ignore(cudaError_t error) {
+  if (error != cudaSuccess) cudaGetLastError();
+}
+
+// Whether this process uses a device already. The runtime has no such question, its driver has.
+inline bool has_context(int device) {
+  using GetState = int (*)(int device, unsigned* flags, int* active);
+  void* found = nullptr;
+  cudaDriverEntryPointQueryResult result{};
+#if CUDART_VERSION >= 12050
+  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuDevicePrimaryCtxGetState", &found,
+                                                             12000, cudaEnableDefault, &result);
+#else
+  const cudaError_t error =
+      cudaGetDriverEntryPoint("cuDevicePrimaryCtxGetState", &found, cudaEnableDefault, &result);
+#endif
+  ignore(error);
+  if (error != cudaSuccess || result != cudaDriverEntryPointSuccess) return false;
+  unsigned flags = 0;
+  int active = 0;
+  return reinterpret_cast<GetState>(found)(device, &flags, &active) == 0 && active != 0;
+}
+
+// The calling thread's current device, put back at the end of the scope if it was another one. A
+// thread that has chosen none is said to be on device 0; going back there would take hundreds of
+// megabytes of it for a context that nobody has asked for.
 class DeviceGuard {
  public:
-  explicit DeviceGuard(int device) {
+  explicit DeviceGuard(int device) : device_(device) {
     check(cudaGetDevice(&before_), "cudaGetDevice");
-    if (before_ != device) check(cudaSetDevice(device), "cudaSetDevice");
+    if (before_ != device_) check(cudaSetDevice(device_), "cudaSetDevice");
   }
-  ~DeviceGuard() { cudaSetDevice(before_); }
+  ~DeviceGuard() {
+    if (before_ != device_ && has_context(before_)) ignore(cudaSetDevice(before_));
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
 
  private:
+  int device_;
   int before_ = 0;
 };
 
-// While a stream is captured, calls such as cudaMalloc and cudaFree are refused to this thread, and
-// spoil the capture, unless it says that it knows what it does: what runs in this scope is not part
-// of the graph. Never throws, for destructors need it; a driver that is gone fails the next call.
+// While a stream is captured, by this thread or another, calls such as cudaMalloc, cudaFree and
+// cudaEventQuery are refused and spoil the capture, unless the thread says that it knows what it
+// does: what runs in this scope is not part of a graph.
 class OutsideCapture {
  public:
-  OutsideCapture() { entered_ = cudaThreadExchangeStreamCaptureMode(&mode_) == cudaSuccess; }
-  ~OutsideCapture() {
-    if (entered_) cudaThreadExchangeStreamCaptureMode(&mode_);
+  OutsideCapture() {
+    check(cudaThreadExchangeStreamCaptureMode(&mode_), "cudaThreadExchangeStreamCaptureMode");
   }
+  ~OutsideCapture() { ignore(cudaThreadExchangeStreamCaptureMode(&mode_)); }
   OutsideCapture(const OutsideCapture&) = delete;
   OutsideCapture& operator=(const OutsideCapture&) = delete;
 
  private:
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
-  bool entered_ = false;
-};
-
-// Runs `enqueue` on a stream of its own and waits for it: other streams, one that is being captured
-// included, take no notice.
-template <typename Enqueue>
-void run_aside(Enqueue enqueue) {
-  cudaStream_t side = nullptr;
-  check(cudaStreamCreateWithFlags(&side, cudaStreamNonBlocking), "cudaStreamCreate");
-  const cudaError_t enqueued = enqueue(side);
-  const cudaError_t done = cudaStreamSynchronize(side);
-  cudaStreamDestroy(side);
-  check(enqueued, "an operation on a side stream");
-  check(done, "cudaStreamSynchronize");
-}
-
-// Device memory for one table. Freed without a look at errors: at exit the driver may be gone.
-class DeviceTable {
- public:
-  DeviceTable() = default;
-  explicit DeviceTable(size_t size) : size_(size) {
-    check(cudaMalloc(reinterpret_cast<void**>(&data_), size), "cudaMalloc");
-  }
-  ~DeviceTable() {
-    const OutsideCapture outside;
-    cudaFree(data_);
-  }
-  DeviceTable(DeviceTable&& other) noexcept { swap(other); }
-  DeviceTable& operator=(DeviceTable&& other) noexcept {
-    swap(other);
-    return *this;
-  }
-  char* data() const { return data_; }
-  size_t size() const { return size_; }
-
- private:
-  void swap(DeviceTable& other) {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-  }
-  char* data_ = nullptr;
-  size_t size_ = 0;
-};
-
-// Page-locked buffers that uploads go through, in turn. A buffer is written again only after the
-// copy that reads it is done, so a copy is never waited for unless all of them are under way.
-class PinnedRing {
- public:
-  ~PinnedRing() {
-    const OutsideCapture outside;
-    for (Slot& slot : slots_) {
-      cudaFreeHost(slot.data);
-      if (slot.copied != nullptr) cudaEventDestroy(slot.copied);
-    }
-  }
-  void upload(const char* from, char* to, size_t size, cudaStream_t stream) {
-    Slot& slot = slots_[next_++ % N_SLOTS];
-    if (slot.copied == nullptr) {
-      check(cudaEventCreateWithFlags(&slot.copied, cudaEventDisableTiming), "cudaEventCreate");
-    } else {
-      check(cudaEventSynchronize(slot.copied), "cudaEventSynchronize");
-    }
-    if (slot.size < size) {
-      cudaFreeHost(slot.data);
-      slot.data = nullptr;
-      check(cudaMallocHost(reinterpret_cast<void**>(&slot.data), size), "cudaMallocHost");
-      slot.size = size;
-    }
-    std::memcpy(slot.data, from, size);
-    check(cudaMemcpyAsync(to, slot.data, size, cudaMemcpyHostToDevice, stream), "cudaMemcpyAsync");
-    check(cudaEventRecord(slot.copied, stream), "cudaEventRecord");
-  }
-
- private:
-  static constexpr int N_SLOTS = 4;
-  struct Slot {
-    char* data = nullptr;
-    size_t size = 0;
-    cudaEvent_t copied = nullptr;
-  };
-  Slot slots_[N_SLOTS];
-  size_t next_ = 0;
 };
 
 }  // namespace cuda

@@ -407,6 +407,12 @@ void HostPlan::bump_versions() const {
   }
 }
 
+std::vector<py::object> HostPlan::scalar_objects() const {
+  std::vector<py::object> objects = lr_tensors_;
+  objects.insert(objects.end(), {t_, lr_, grad_scale_, found_inf_});
+  return objects;
+}
+
 void HostPlan::release() {
   // What goes may run Python code, which must find the plan in order.
   const std::vector<py::object> grads = std::move(grads_);
@@ -426,6 +432,7 @@ bool HostPlan::launch(bool advance) {
   const bool skipped = skips();
   if (!skipped) {
     bump_versions();
+    stage();
     launch_kernel(advance);
   }
   release();

@@ -1,10 +1,11 @@
 // What the host knows of one device's step: which tensors a launch touches and where they lie.
 //
-// Built once by Python (fused_warmup/_step/plan.py). Each step has two phases. read() asks Python for
-// what only Python can tell; Python code may run meanwhile (a property, a number's __float__, the
-// garbage collector) and may change anything. look() then finds, in one pass without Python, where
-// everything lies now, and the kernel is launched before Python runs again: Python's lock is held
-// until the launch has returned. So nothing that a look found can be gone when the kernel uses it.
+// Built once by Python (fused_warmup/_step/plan.py). Each step has two phases. read() asks Python
+// for what only Python can tell; Python code may run meanwhile (a property, a number's __float__,
+// the garbage collector) and may change anything. look() then finds, in one pass without Python,
+// where everything lies now, and the kernel is launched before Python runs again: Python's lock is
+// held until the launch has returned. So nothing that a look found can be gone when the kernel uses
+// it.
 //
 // Whatever it does not understand it leaves to Python by returning false: nothing has been touched
 // then, and Python finds a slower way or the right words for an error.
@@ -38,13 +39,15 @@ class HostPlan {
   virtual ~HostPlan() = default;
 
   // The parts of a step, in this order; host_step.cpp calls them for all plans of an optimizer.
-  bool read(const StepInputs& inputs);
+  virtual bool read(const StepInputs& inputs);
   bool look();
   bool has_active() const { return n_active_ > 0; }
   // Whether found_inf is known, on the host, to skip the step.
   virtual bool skips() const { return false; }
   // Tells autograd that the launch writes to the active parameters, and to their gradients.
   void bump_versions() const;
+  // What a launch needs on its device and may fail for; comes before the first launch of any plan.
+  virtual void stage() {}
   virtual void launch_kernel(bool advance) = 0;
   // Lets go of what the step was given.
   void release();
@@ -72,6 +75,10 @@ class HostPlan {
   }
 
  protected:
+  size_t n_parameters() const { return parameters_.size(); }
+  // The tensors behind groups_ and step_.
+  std::vector<py::object> scalar_objects() const;
+
   // Reads the groups' options; those that are tensors are looked at by look_at_rates().
   bool read_groups(const py::list& groups);
   bool look_at_rates();

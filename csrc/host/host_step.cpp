@@ -85,6 +85,9 @@ bool HostStep::launch() {
     return false;  // Python has better words for it
   }
   for (size_t i = 0; i < plans_.size(); ++i) {
+    if (!skipped[i]) plans_[i]->stage();
+  }
+  for (size_t i = 0; i < plans_.size(); ++i) {
     if (!skipped[i]) plans_[i]->launch_kernel(counts_ && advances_[i]);
   }
   return true;

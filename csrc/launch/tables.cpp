@@ -37,6 +37,17 @@ void LaunchTables::build(const std::vector<TensorEntry>& entries, const std::vec
   n_schedules_ = schedules.size();
 }
 
+bool LaunchTables::holds(const std::vector<TensorEntry>& entries,
+                         const std::vector<Group>& groups) const {
+  const auto is_at = [this](size_t at, const void* from, size_t size) {
+    return size == 0 || std::memcmp(bytes_.data() + at, from, size) == 0;
+  };
+  return entries.size() == static_cast<size_t>(n_entries_) &&
+         groups.size() == static_cast<size_t>(n_groups_) &&
+         is_at(0, entries.data(), entries.size() * sizeof(TensorEntry)) &&
+         is_at(groups_at_, groups.data(), groups.size() * sizeof(Group));
+}
+
 bool LaunchTables::replace(size_t at, const void* from, size_t size) {
   if (size == 0 || std::memcmp(bytes_.data() + at, from, size) == 0) return false;
   std::memcpy(bytes_.data() + at, from, size);

@@ -15,6 +15,9 @@ class LaunchTables {
   void build(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups,
              const std::vector<Schedule>& schedules, int32_t n_shares);
 
+  // Whether this is what the tables were last built from or updated with.
+  bool holds(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups) const;
+
   // Overwrites what may change from step to step; the set of tensors must be the same. Whether a
   // byte of it differs.
   bool update_entries(const std::vector<TensorEntry>& entries);

@@ -92,7 +92,7 @@ def test_a_missing_driver_is_called_missing(compiled, tmp_path: Path) -> None:
         '#include <cstdio>\n#include "cuda/launcher.h"\n'
         "int main() { std::puts(fused_warmup::cuda::unavailable_reason().c_str()); }\n"
     )
-    ours = ("cuda/launcher.cpp", "cuda/tables.cpp", "launch/tables.cpp")
+    ours = ("cuda/captured.cpp", "cuda/launcher.cpp", "cuda/tables.cpp", "launch/tables.cpp")
     parts = [str(source), str(target), *(str(ROOT / "csrc" / name) for name in ours)]
     command = [str(NVCC), "-std=c++17", f"-I{ROOT / 'csrc'}", *parts, "-o", str(program)]
     linked = subprocess.run(command, capture_output=True, text=True)

@@ -1,0 +1,307 @@
+// What a user may do with the launcher, each once without a fault and then with every call of it
+// failing in turn, alone or with all that come after it until the error has been raised:
+//   scenarios            names them
+//   scenarios NAME       runs one, or all that are named; prints how many calls were made to fail
+#include <cstdio>
+#include <cstring>
+
+#include "world.h"
+
+namespace {
+
+size_t count(const char* name) {
+  size_t n = 0;
+  for (const std::string& each : fake::log()) n += each == name;
+  return n;
+}
+
+void first_step(World& world) {
+  world.make_launcher();
+  world.step(world.stream());
+}
+
+void steady(World& world) {
+  const cudaStream_t stream = world.stream();
+  fake::make_current(world.device);
+  world.make_launcher();
+  for (int i = 0; i < 3; ++i) world.step(stream);
+  fake::clear_log();
+  world.step(stream);
+  require(count("cudaLaunchKernel") >= 1, "no launch");
+  require(world.n_errors > 0 || count("cudaMemcpyAsync") == 0, "a steady step copies");
+  require(world.n_errors > 0 || fake::log().size() <= 4, "a steady step makes more than 4 calls");
+}
+
+// The device is far behind: all page-locked buffers are in use.
+void changed_options(World& world) {
+  const cudaStream_t stream = world.stream();
+  world.make_launcher();
+  for (int i = 0; i < 7; ++i) {
+    world.set_lr(0.1 / (i + 1), false);
+    world.step(stream);
+  }
+}
+
+void alternating_gradients(World& world) {
+  const cudaStream_t stream = world.stream();
+  world.make_launcher();
+  for (size_t i = 0; i < 6; ++i) {
+    world.use_gradients(i % 2);
+    world.step(stream);
+  }
+  fake::clear_log();
+  for (size_t i = 0; i < 4; ++i) {
+    world.use_gradients(i % 2);
+    world.step(stream);
+  }
+  require(world.n_errors > 0 || count("cudaMemcpyAsync") == 0, "both places are known by now");
+}
+
+void changed_set(World& world) {
+  const cudaStream_t stream = world.stream();
+  world.make_launcher();
+  world.use({true, false, true, false});
+  world.step(stream);
+  world.use({true, true, true, true});
+  world.step(stream);
+  world.use({false, false, false, true});
+  world.step(stream);
+}
+
+// More than may keep their tables. Each has work under way when the next begins.
+void many_streams(World& world) {
+  world.make_launcher();
+  cudaStream_t streams[6];
+  for (cudaStream_t& each : streams) each = world.stream();
+  for (int round = 0; round < 2; ++round) {
+    for (cudaStream_t each : streams) {
+      world.use_gradients(static_cast<size_t>(round));
+      world.step(each);
+      fake::run(each);  // the next stream waits for this one, as its user has to see to
+    }
+  }
+}
+
+void second_stream(World& world) {
+  world.make_launcher();
+  const cudaStream_t first = world.stream(), second = world.stream();
+  world.step(first);
+  world.use_gradients(1);
+  world.step(second);  // the first has not begun: its tables must not change
+  fake::run(first);
+  fake::run(second);
+  world.step(first);
+}
+
+void capture_and_replay(World& world) {
+  const cudaStream_t stream = world.stream();
+  world.make_launcher();
+  world.step(stream);
+  fake::Graph* const graph = world.capture(stream);
+  world.check("after the capture");
+  for (int i = 0; i < 3; ++i) world.replay(graph, stream);
+  world.use_gradients(1);
+  world.step(stream);
+  world.replay(graph, stream);
+  world.destroy(graph);
+  world.replay(world.capture(stream), stream);
+}
+
+void capture_first(World& world) {
+  const cudaStream_t stream = world.stream();
+  world.make_launcher();
+  world.replay(world.capture(stream), stream);
+  world.step(stream);
+}
+
+void updated_graphs(World& world) {
+  const cudaStream_t stream = world.stream();
+  world.make_launcher();
+  world.step(stream);
+  fake::Graph* graphs[5];  // more than there are buffers
+  for (fake::Graph*& each : graphs) each = world.capture(stream);
+  for (const bool in_memory : {false, true, true}) {
+    world.set_lr(in_memory ? 0.05 : 0.01, in_memory);
+    world.update_captured(stream);
+    for (fake::Graph* each : graphs) world.replay(each, stream);
+  }
+}
+
+void lr_in_memory(World& world) {
+  const cudaStream_t stream = world.stream();
+  world.make_launcher();
+  world.set_lr(0.3, true);
+  fake::Graph* const graph = world.capture(stream);
+  world.set_lr(0.1, false);
+  for (int i = 0; i < 2; ++i) world.replay(graph, stream);
+}
+
+void update_in_capture(World& world) {
+  const cudaStream_t stream = world.stream();
+  world.make_launcher();
+  fake::Graph* const graph = world.capture(stream);
+  world.set_lr(0.2, false);
+  fake::begin_capture(stream, cudaStreamCaptureModeGlobal);
+  std::string words;
+  try {
+    world.launcher->update_captured({}, stream, nullptr);
+  } catch (const std::exception& error) {
+    words = error.what();
+  }
+  require(words.find("between replays") != std::string::npos, "no error: " + words);
+  fake::Graph* const other = fake::end_capture(stream);
+  require(other != nullptr && fake::n_nodes(other) == 0, "the capture noticed it");
+  fake::destroy_graph(other);
+  world.update_captured(stream);
+  world.replay(graph, stream);
+}
+
+void launcher_goes_first(World& world) {
+  const cudaStream_t stream = world.stream();
+  world.make_launcher();
+  world.step(stream);
+  fake::Graph* const graph = world.capture(stream);
+  world.set_lr(0.2, false);
+  world.update_captured(stream);
+  world.destroy_launcher();  // with a copy and a step under way
+  world.replay(graph, stream);
+  world.make_launcher();
+  world.step(stream);
+  world.replay(graph, stream);
+}
+
+// `rest` inside a capture of this thread's or of another's, which must not be spoiled.
+void inside_capture(World& world, int thread, const std::function<void()>& rest) {
+  const cudaStream_t captured = world.stream();
+  fake::as_thread(thread);
+  fake::begin_capture(captured, cudaStreamCaptureModeGlobal);
+  fake::as_thread(0);
+  rest();
+  fake::as_thread(thread);
+  fake::Graph* const graph = fake::end_capture(captured);
+  fake::as_thread(0);
+  require(graph != nullptr, "the capture has been spoiled");
+  require(fake::n_nodes(graph) == 0, "something was captured that is not part of it");
+  fake::destroy_graph(graph);
+}
+
+void whole_life_in_a_capture(World& world, int thread) {
+  inside_capture(world, thread, [&] {
+    changed_options(world);
+    fake::run_all();
+    world.use_gradients(1);
+    const cudaStream_t stream = world.stream();
+    world.step(stream);
+    world.destroy_launcher();
+  });
+}
+void in_a_capture_of_this_thread(World& world) { whole_life_in_a_capture(world, 0); }
+void in_a_capture_of_another_thread(World& world) { whole_life_in_a_capture(world, 1); }
+
+void captured_launcher_goes_in_a_capture(World& world) {
+  const cudaStream_t stream = world.stream();
+  world.make_launcher();
+  fake::Graph* const graph = world.capture(stream);
+  world.destroy(graph);
+  inside_capture(world, 0, [&] { world.destroy_launcher(); });
+}
+
+void out_of_memory(World& world) {
+  const cudaStream_t stream = world.stream();
+  world.make_launcher();
+  world.memory->is_full = true;
+  bool raised = false;
+  try {
+    world.launcher->prepare(stream);
+  } catch (const cuda::OutOfMemory&) {
+    raised = true;
+  }
+  require(raised, "no OutOfMemory");
+  world.memory->is_full = false;
+  world.step(stream);
+}
+
+// More groups than fit the shared memory that a kernel has without asking.
+void many_groups(World& world) {
+  World large(3200);
+  const cudaStream_t stream = large.stream();
+  large.make_launcher();
+  large.step(stream);
+  large.check("3200 groups");
+  world.n_errors = large.n_errors;
+}
+
+const struct {
+  const char* name;
+  void (*run)(World&);
+} SCENARIOS[] = {
+#define SCENARIO(name) {#name, name}
+    SCENARIO(first_step),
+    SCENARIO(steady),
+    SCENARIO(changed_options),
+    SCENARIO(alternating_gradients),
+    SCENARIO(changed_set),
+    SCENARIO(many_streams),
+    SCENARIO(second_stream),
+    SCENARIO(capture_and_replay),
+    SCENARIO(capture_first),
+    SCENARIO(updated_graphs),
+    SCENARIO(lr_in_memory),
+    SCENARIO(update_in_capture),
+    SCENARIO(launcher_goes_first),
+    SCENARIO(in_a_capture_of_this_thread),
+    SCENARIO(in_a_capture_of_another_thread),
+    SCENARIO(captured_launcher_goes_in_a_capture),
+    SCENARIO(out_of_memory),
+    SCENARIO(many_groups),
+};
+
+// Whether the fault struck.
+bool run(void (*scenario)(World&), int64_t k, bool for_good) {
+  World world;
+  fake::violations().clear();
+  fake::make_current(0);
+  fake::fail_at(k, for_good);
+  scenario(world);
+  const bool struck = fake::fault_struck();
+  fake::heal();
+  world.check("at the end");
+  world.check_clean(for_good);
+  require(!fake::has_context(0), "a context was made on device 0");
+  return struck;
+}
+
+int64_t run_all_faults(void (*scenario)(World&)) {
+  int64_t n = 0;
+  for (const bool for_good : {false, true}) {
+    for (int64_t k = 0;; ++k) {
+      try {
+        if (!run(scenario, k, for_good) && k > 0) break;
+        n += k > 0;
+      } catch (const std::exception& failure) {
+        std::printf("call %lld, %s, failing%s: %s\n", static_cast<long long>(k),
+                    fake::failed_call().c_str(), for_good ? " and all after it" : "",
+                    failure.what());
+        std::fflush(stdout);
+        std::_Exit(1);  // what is left over now is no leak
+      }
+    }
+  }
+  return n;
+}
+
+}  // namespace
+
+int main(int n_arguments, char** arguments) {
+  if (n_arguments < 2) {
+    for (const auto& each : SCENARIOS) std::printf("%s\n", each.name);
+    return 0;
+  }
+  for (const auto& each : SCENARIOS) {
+    if (std::strcmp(arguments[1], each.name) != 0) continue;
+    std::printf("%lld faults\n", static_cast<long long>(run_all_faults(each.run)));
+    return 0;
+  }
+  std::printf("there is no scenario %s\n", arguments[1]);
+  return 2;
+}
