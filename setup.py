@@ -5,12 +5,15 @@ Tensors come in through DLPack, so one build serves every torch release. Environ
 * ``FUSED_WARMUP_CUDA``: ``1`` demands the CUDA kernel, ``0`` leaves it out; by default it is built
   where nvcc is found (``$CUDA_HOME/bin``, ``$CUDA_PATH/bin``, ``PATH``, ``/usr/local/cuda/bin``).
 * ``FUSED_WARMUP_CUDA_ARCHS``: compute capabilities as ``"80;90;100+PTX"``.
+* ``FUSED_WARMUP_REPOSITORY``: the address that README's links lead to on a package index, such as
+  ``https://github.com/OWNER/fused_warmup``.
 * ``FUSED_WARMUP_SANITIZE``: gcc's sanitizers to build with, as ``"address,undefined"``.
 * ``CXX``, ``CXXFLAGS``, ``LDFLAGS``: as everywhere.
 """
 
 import hashlib
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -221,7 +224,29 @@ class BuildExt(build_ext):
         ]
 
 
+def readme() -> str:
+    """Returns README for a package index, which has none of the files that its links lead to.
+
+    They lead to FUSED_WARMUP_REPOSITORY at this version's tag; where that is not set, links become
+    plain text and pictures are left out.
+    """
+    package = Path("fused_warmup/__init__.py").read_text()
+    version = re.search(r'^__version__ = "(.+)"', package, re.MULTILINE)[1]
+    repository = os.environ.get("FUSED_WARMUP_REPOSITORY", "").rstrip("/")
+
+    def absolute(link: re.Match[str]) -> str:
+        picture, text, target = link.groups()
+        if not repository:
+            return "" if picture else text
+        return f"{picture}[{text}]({repository}/{'raw' if picture else 'blob'}/v{version}/{target})"
+
+    relative_link = r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)\s]+)\)"
+    return re.sub(relative_link, absolute, Path("README.md").read_text())
+
+
 setup(
+    long_description=readme(),
+    long_description_content_type="text/markdown",
     ext_modules=[Extension("fused_warmup._C", sorted(map(str, CSRC.rglob("*.cpp"))))],
     cmdclass={"build_ext": BuildExt},
 )

@@ -1,8 +1,15 @@
 """README's numbers are those of results that are committed."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
+from support import PATIENCE
 from support.pages import ROOT
+
+import fused_warmup
 
 README = (ROOT / "README.md").read_text()
 
@@ -15,3 +22,25 @@ def test_the_finding_is_what_the_demo_printed() -> None:
     assert README.count(finding) == 2  # the sentence, and what the picture says
     assert f"{finding} and at {none} % without; minibatches of 50 end at {small} %" in README
     assert f"{finding}, {none} % without" in README
+
+
+@pytest.mark.parametrize("repository", ["", "https://example.org/owner/name"])
+def test_links_lead_somewhere_on_a_package_index(
+    repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the metadata have it: to the version's tag, or nowhere at all."""
+    monkeypatch.setenv("FUSED_WARMUP_REPOSITORY", repository)
+    monkeypatch.setenv("FUSED_WARMUP_CUDA", "0")
+    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=PATIENCE)
+    metadata = (tmp_path / "fused_warmup.egg-info" / "PKG-INFO").read_text()
+    assert "Description-Content-Type: text/markdown" in metadata
+    _, _, text = metadata.partition("\n\n")
+    assert text.startswith("# fused_warmup")
+    links = re.findall(r"!?\[[^\]]*\]\(([^)\s]+)\)", text)
+    tag = f"v{fused_warmup.__version__}"
+    wanted = [
+        f"{repository}/{'raw' if picture else 'blob'}/{tag}/{target}"
+        for picture, target in re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", README)
+    ]
+    assert links == (wanted if repository else [])

@@ -19,7 +19,8 @@ import pytest
 from support import PATIENCE
 from support.pages import ROOT
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 NEEDED = ("sphinx", "myst_parser", "furo", "sphinx_copybutton", "matplotlib", "playwright")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 MISSING += [] if CHROMIUM else ["the program chromium (apt-get install chromium)"]
@@ -163,4 +164,27 @@ def test_code_has_a_button_that_copies_it(site: Path, browser: Any) -> None:
     tab = browser.new_page()
     tab.goto((site / "quick_start.html").as_uri())
     assert tab.locator("button.copybtn").count() == tab.locator("article pre").count() > 0
+    tab.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("tensorboard", "logging"),
+        ("wandb", "logging"),
+        ("torchvision", "torchvision"),
+        ("faster", "faq"),
+        ("FAQ", "faq"),
+        ("V100", "faq"),
+        ("LinearLR", "coming_from"),
+        ("DDP", "multi_gpu"),
+    ],
+)
+def test_the_search_finds(site: Path, browser: Any, words: str, page: str) -> None:
+    tab = browser.new_page()
+    tab.goto(f"{(site / 'search.html').as_uri()}?q={words}")
+    tab.wait_for_selector("ul.search li a")
+    tab.wait_for_function("!document.querySelector('#search-progress')?.innerText.includes('.')")
+    found = tab.eval_on_selector_all("ul.search li a", "links => links.map(a => a.href)")
+    assert any(f"/{page}.html" in link for link in found)
     tab.close()
