@@ -12,10 +12,13 @@ from typing import Any
 
 import torch
 
+from .._advice import advise
 from .native import load_native
 from .triton.probe import probe_triton, triton_device_types
 
 BACKENDS = ("cuda", "triton", "cpu", "reference")
+KERNELS = {"cpu": ("cpu",), "cuda": ("cuda", "triton"), "xpu": ("triton",)}
+"""The backends with a kernel for each device type, the one to take first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +70,33 @@ def require(name: str) -> Backend:
     return backend
 
 
-def default_backend(device_type: str) -> str:
-    """Return the backend that serves a device type when none is asked for."""
-    candidates = {"cpu": ("cpu",), "cuda": ("cuda", "triton"), "xpu": ("triton",)}
-    for name in candidates.get(device_type, ()):
+def kernel_of(device_type: str) -> str | None:
+    """Return the backend whose kernel serves a device type; None: no kernel does."""
+    for name in KERNELS.get(device_type, ()):
         if _probe(name).available and device_type in (device_types(name) or (device_type,)):
             return name
-    return "reference"
+    return None
+
+
+def default_backend(device_type: str) -> str:
+    """Return the backend that serves a device type when none is asked for.
+
+    Warns once where that is the reference.
+    """
+    kernel = kernel_of(device_type)
+    if kernel is None and device_type != "meta":  # where nothing is computed
+        _warn_of_reference(device_type)
+    return kernel or "reference"
+
+
+@cache
+def _warn_of_reference(device_type: str) -> None:
+    reasons = [f"{name}: {_probe(name).reason}" for name in KERNELS.get(device_type, ())]
+    advise(
+        f"parameters on {device_type} are updated by plain PyTorch, backend 'reference', which is "
+        f"slower than a kernel ({'; '.join(reasons) or 'none is for this device'}): `fused-warmup "
+        "doctor` says more, and SGD(..., backend='reference') takes it without this warning"
+    )
 
 
 def make_plan(name: str, **what: Any) -> Any:

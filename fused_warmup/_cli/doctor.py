@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._backend import BACKENDS, backends, default_backend, device_types
+from .._backend import BACKENDS, backends, device_types, kernel_of
 from .._optim.sgd import SGD
 from ..schedules import (
     cosine,
@@ -114,7 +114,7 @@ def _spare(backend: str, device: str, error: Exception) -> bool:
     Triton compiles its launchers with the C compiler of the machine that they run on, where its
     cache lacks them: some may be there and others not.
     """
-    return "C compiler" in str(error) and default_backend(device) != backend
+    return "C compiler" in str(error) and kernel_of(device) != backend
 
 
 def _check(backend: str, device: str, expected: list[list[Tensor]]) -> Verdict:

@@ -14,6 +14,7 @@ from torch.amp.grad_scaler import GradScaler, OptState
 
 from .._tensors.shards import is_flat_shard, is_sharded
 from ..schedules.checks import finite
+from .clip import Clip
 from .counted import CountedOptimizer
 
 EPSILON = 1e-6
@@ -98,7 +99,8 @@ def clip_grad_norm_(
     if scale is not None:
         divisor = divisor * scale.to(divisor.device, non_blocking=True)
     if grads:
-        optimizer._clip_next(divisor)
+        by_hand = getattr(optimizer, "grad_scale", None) is not None
+        optimizer._clip_next(Clip(divisor, knows_scale=scaler is not None or by_hand))
         if scaler is not None:
             _report(scaler, optimizer, norm)
     return norm

@@ -18,8 +18,10 @@ from .._step.plan import Plan
 from .._step.routing import check_parameter
 from .._tensors.memory import has_memory, is_row
 from .checkpoints.resuming import Given, check_schedules
+from .clip import Clip
 from .late_groups import inherit, warn_if_left_out
 from .state import ensure_state, settled
+from .two_rates import TwoRates
 from .unscheduled import SetAside
 
 
@@ -56,8 +58,9 @@ class CountedOptimizer(Optimizer):
         self._in_backward: UpdatesEarlier | None = None
         self._lock = threading.RLock()  # held while a step is made
         self._is_updating = False
-        self._clip: Tensor | None = None  # what the next step divides gradients by
+        self._clip: Clip | None = None  # what the next step divides gradients by
         self._given = Given()
+        self._two_rates = TwoRates()
 
     # -- groups and state ------------------------------------------------------------------------
 
@@ -91,6 +94,7 @@ class CountedOptimizer(Optimizer):
         if self._set_aside is not None:
             self._set_aside.note(added, param_group)
         self._forget_plan()
+        self._two_rates.look_at_new_group(param_group, added)
 
     def _ensure_state(self, p: Tensor, group: Mapping[str, Any]) -> None:
         ensure_state(self.state, p, group)
@@ -146,8 +150,8 @@ class CountedOptimizer(Optimizer):
 
     # Dynamo of torch 2.11 cannot trace that an attribute of an optimizer is set, and raises.
     @torch._disable_dynamo  # type: ignore[attr-defined]
-    def _clip_next(self, divisor: Tensor | None) -> None:
-        self._clip = divisor
+    def _clip_next(self, clip: Clip | None) -> None:
+        self._clip = clip
 
     @torch._disable_dynamo  # type: ignore[attr-defined]
     def _forget_plan(self) -> None:

@@ -57,6 +57,7 @@ class RateInForce(LRScheduler):
         # Not LRScheduler's: that would write initial_lr into the groups and wrap the step.
         self._step_count = 1
         self._of = optimizer
+        optimizer._two_rates.expected = True
         self._before: Tensor = self._count()
         self._seen: Tensor = self._before
 

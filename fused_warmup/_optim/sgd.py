@@ -206,10 +206,13 @@ class SGD(BaseOptimizer):
                 self._is_updating = False
 
     def _update_alone(self, grad_scale: Any, found_inf: Any) -> None:
+        groups = self.param_groups
+        if groups and groups[0].get("lr") is not self._two_rates.seen:
+            self._two_rates.look(self, groups[0].get("lr"))
         if self._in_backward is not None and self._in_backward.finish(grad_scale, found_inf):
             return
         if self._clip is not None:
-            grad_scale = self._clip if grad_scale is None else self._clip * grad_scale
+            grad_scale = self._clip.times(grad_scale)
         if found_inf is not None and not isinstance(found_inf, Tensor):
             # GradScaler sums over devices and gives the int 0 where no gradient was seen at all.
             options.check_scalar("found_inf", found_inf)

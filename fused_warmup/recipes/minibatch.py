@@ -85,8 +85,8 @@ class LargeMinibatch:
 
 def large_minibatch(
     batch_size: int,
-    steps_per_epoch: int | None = None,
     *,
+    steps_per_epoch: int | None = None,
     dataset_size: int | None = None,
     drop_last: bool = False,
     reference_lr: float = 0.1,

@@ -22,10 +22,12 @@ def no_extension(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(sys.modules, "fused_warmup._C", None)
     native.load_native.cache_clear()
     backend._probe.cache_clear()
+    backend._warn_of_reference.cache_clear()
     yield
     monkeypatch.undo()
     native.load_native.cache_clear()
     backend._probe.cache_clear()
+    backend._warn_of_reference.cache_clear()
 
 
 def kinds(opt: SGD) -> list[str]:
@@ -110,7 +112,8 @@ def test_without_the_extension_the_reference_serves() -> None:
 
     options = {"lr": 0.1, "momentum": 0.9, "dampening": 0.2, "weight_decay": 0.1}
     opt = SGD(models((3,), (4, 2)), schedule=linear_warmup(3), **options)
-    history = train(opt, 2)
+    with pytest.warns(UserWarning, match="on cpu are updated by plain PyTorch.*did not load"):
+        history = train(opt, 2)
     assert kinds(opt) == ["ReferencePlan"]
     assert isinstance(opt._plan._watch, PythonWatch)
     opt.param_groups[0]["schedule"] = None
@@ -124,6 +127,35 @@ def test_without_the_extension_the_reference_serves() -> None:
     again += train(twin, 2, first=2)
     for a, b in zip(history, again, strict=True):
         assert all(map(same_bits, a, b))
+
+
+@pytest.fixture
+def no_kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose GPU no kernel can use."""
+    monkeypatch.setattr(backend, "_probe", lambda name: Backend(name, False, f"no {name} here"))
+    backend._warn_of_reference.cache_clear()
+    yield
+    backend._warn_of_reference.cache_clear()
+
+
+@pytest.mark.usefixtures("no_kernel")
+@pytest.mark.parametrize(
+    ("device_type", "reasons"),
+    [
+        ("cuda", r"cuda: no cuda here; triton: no triton here"),
+        ("xpu", r"triton: no triton here"),
+        ("mps", r"none is for this device"),
+    ],
+)
+def test_the_reference_on_a_gpu_is_told_once(device_type: str, reasons: str) -> None:
+    told = rf"on {device_type} are updated by plain PyTorch.*{reasons}.*backend='reference'"
+    with pytest.warns(UserWarning, match=told):
+        assert backend.default_backend(device_type) == "reference"
+    assert backend.default_backend(device_type) == "reference"
+
+
+def test_nothing_is_told_where_nothing_is_computed() -> None:
+    assert backend.default_backend("meta") == "reference"
 
 
 def test_the_extension_is_back() -> None:

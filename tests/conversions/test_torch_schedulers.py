@@ -123,8 +123,9 @@ def test_resumes_between_steps(make: Make) -> None:
         assert all(map(same_bits, advance(resumed, scheduler, t), values))
 
 
+@pytest.mark.filterwarnings("ignore:group 0 has lr=")  # test_two_rates.py
 def test_scheduler_scales_a_schedule() -> None:
-    """What changes group["lr"] scales the result: a plateau on top of a warm-up."""
+    """What changes group["lr"] scales the result."""
     p = models((3,))[0]
     warmup = linear_warmup(4, start=0.2)
     opt = SGD([p], lr=1.0, schedule=warmup)

@@ -67,7 +67,7 @@ def test_the_gradual_variant_is_the_recipe_of_goyal():
     plan, steps_per_epoch = demo.Plan(), 8
     recipe = large_minibatch(
         demo.LARGE_BATCH,
-        steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
         reference_lr=demo.SMALL_LR,
         reference_batch=demo.SMALL_BATCH,
         warmup_epochs=plan.warmup_epochs,

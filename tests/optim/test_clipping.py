@@ -284,3 +284,36 @@ def test_refuses_where_gradients_are_gone() -> None:
     StepInBackward(opt)
     with refused(opt, RuntimeError, "StepInBackward", "remove()"):
         clip_grad_norm_(opt, 1.0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_norm_of_scaled_gradients_is_refused_by_the_step(backend: str) -> None:
+    """Without ``scaler=`` the step would be as many times too small as the scale is large."""
+    opt, _ = pair(backend=backend)
+    scaler = GradScaler("cpu", init_scale=2.0**10)
+    scaled(opt, scaler, 0, overflow=False)
+    clip_grad_norm_(opt, 1.0)
+    before = copies(params_of(opt))
+    with pytest.raises(ValueError, match=r"GradScaler's scale.*pass it scaler="):
+        scaler.step(opt)
+    assert all(map(same_bits, params_of(opt), before))
+    assert opt.steps_applied == 0
+
+    again = GradScaler("cpu", init_scale=2.0**10)
+    scaled(opt, again, 0, overflow=False)
+    clip_grad_norm_(opt, 1.0, scaler=again)
+    again.step(opt)
+    assert opt.steps_applied == 1
+
+
+def test_a_norm_of_gradients_that_a_scaler_unscaled_is_taken_without_it() -> None:
+    ours, theirs = pair()
+    scalers = [GradScaler("cpu", init_scale=8.0) for _ in "12"]
+    for opt, scaler in zip((ours, theirs), scalers, strict=True):
+        scaled(opt, scaler, 0, overflow=False)
+        scaler.unscale_(opt)
+    clip_grad_norm_(ours, 0.5)
+    utils.clip_grad_norm_(params_of(theirs), 0.5)
+    for opt, scaler in zip((ours, theirs), scalers, strict=True):
+        scaler.step(opt)
+    close(params_of(ours), params_of(theirs))

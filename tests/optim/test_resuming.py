@@ -165,6 +165,7 @@ def test_a_rate_changed_in_a_state_dict_is_taken(copied: Callable[[Any], Any], l
     assert opt.param_groups[0]["lr"] == 0.25
 
 
+@pytest.mark.filterwarnings("ignore:group 0 has lr=")  # test_two_rates.py
 def test_a_scheduler_on_top_goes_through_a_file() -> None:
     """Of our own checkpoint the rate is taken as it is, be the scheduler there yet or not."""
     opt = sgd(schedule=constant(0.1))

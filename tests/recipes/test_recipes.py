@@ -42,7 +42,7 @@ def test_recipe_is_the_formula(batch, per_epoch, lr, reference, warmup_epochs):
         return
     recipe = large_minibatch(
         batch,
-        per_epoch,
+        steps_per_epoch=per_epoch,
         reference_lr=lr,
         reference_batch=reference,
         warmup_epochs=warmup_epochs,
@@ -224,3 +224,9 @@ def test_split_feeds_an_optimizer():
 def test_split_names_what_is_wrong(parameters, weight_decay, error, message):
     with pytest.raises(error, match=message):
         split_weight_decay(parameters, weight_decay)
+
+
+def test_examples_are_not_taken_for_updates() -> None:
+    """``large_minibatch(8192, 1_281_167)`` was an epoch of 1,281,167 updates."""
+    with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
+        large_minibatch(8192, 1_281_167)

@@ -62,6 +62,8 @@ def load(
         counters.set(count)
         for p in (p for group in groups for p in group["params"] if p in state):
             state[p]["step"] = counters.of(home(p))  # another, if the old one was cast or emptied
+    for group, own in zip(groups, own_groups, strict=True):
+        optimizer._two_rates.loaded |= "initial_lr" in group and "initial_lr" not in own
     before = shared_schedules(own_groups)
     optimizer.__setstate__({"state": defaultdict(dict, state), "param_groups": groups})
     inherit(optimizer.defaults, groups, before)
