@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def curves(options: argparse.Namespace) -> dict[str, Curve]:
             raise ValueError(f"{path.name} has its own rates, got --lr={options.lr}: leave it out")
         if options.steps_per_epoch is None:
             raise ValueError(f"{path.name} counts epochs: pass --steps-per-epoch, batches of one")
-        recipe = from_super_gradients(path, options.steps_per_epoch)
+        with warnings.catch_warnings(action="ignore"):  # of what is no matter of the rates
+            recipe = from_super_gradients(path, options.steps_per_epoch)
         steps = options.steps or recipe.steps
         rates = recipe.initial_lr.items()
         if len(rates) > MAX_CURVES:

@@ -1,15 +1,19 @@
 """From torch.optim.SGD in the middle of a training to the fused optimizer."""
 
+import math
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import ChainedScheduler, ReduceLROnPlateau
 
 from .._groups.options import SCHEDULES
 from .._optim.sgd import SGD
 from .._optim.state import pack
 from ..schedules.checks import whole
+from .replaced import replace
 from .rest import RestOfRun
 from .sandbox import RATES, check_convertible, clock, leaves
+from .timm import from_timm, is_timms
 
 OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
 # What schedulers left behind, and schedules of a fused optimizer whose state was loaded: they are
@@ -22,7 +26,7 @@ def convert(
     scheduler: Any = None,
     *,
     steps: int | None = None,
-    steps_per_epoch: int = 1,
+    steps_per_epoch: int | None = None,
     **options: Any,
 ) -> SGD:
     """Replace a torch.optim.SGD and its scheduler by a fused optimizer that continues their run.
@@ -30,26 +34,31 @@ def convert(
     Call it between two steps, at the start or in mid-training, after the scheduler's step. The
     next rates are those that the scheduler would have set, from its state as it is, and so are the
     momenta of OneCycleLR and CyclicLR; the momentum buffers are copied. Neither of the old two is
-    needed from here on, and neither should be stepped.
+    needed from here on, and neither should be stepped: that warns.
 
     A ReduceLROnPlateau follows a metric: it is kept, and moved to the new optimizer, whose
     ``group["lr"]`` it then changes. Go on stepping it.
 
+    A scheduler of timm is converted at the start only, for it does not count its steps.
+
     Args:
         optimizer: The optimizer.
-        scheduler: Its scheduler; None: the rates stay as they are.
+        scheduler: Its scheduler, torch's or timm's; or all of them in a list, in the order in which
+            they are stepped, all equally often. None: the rates stay as they are.
         steps: Length of the whole training in steps of the scheduler, see `from_torch`.
-        steps_per_epoch: Steps of the optimizer to one of the scheduler: 1 for a scheduler that is
-            stepped after every update, the updates of an epoch for one that is stepped once an
-            epoch (then call this between two epochs).
+        steps_per_epoch: Steps of the optimizer to one of the scheduler: None or 1 for a scheduler
+            that is stepped after every update, the updates of an epoch for one that is stepped once
+            an epoch (then call this between two epochs).
         **options: Keyword arguments of `SGD` such as ``backend`` and ``unscale``.
 
     Returns:
         The fused optimizer over the same parameters, ``steps_applied`` set.
 
     Raises:
-        TypeError: The optimizer is no torch.optim.SGD; the scheduler is none of torch's.
-        ValueError: The scheduler drives another optimizer, or needs ``steps``.
+        TypeError: The optimizer is no torch.optim.SGD; the scheduler is none of torch's or timm's,
+            or counts epochs and ``steps_per_epoch`` is None.
+        ValueError: The scheduler drives another optimizer, or needs ``steps``; schedulers that were
+            stepped differently often, or one of timm's beside another or under way.
 
     Example:
         >>> import torch
@@ -72,26 +81,20 @@ def convert(
             f"got a {type(optimizer).__name__}, it must be a torch.optim.SGD: only its momentum "
             "and options mean the same here"
         )
-    per_epoch = whole("steps_per_epoch", steps_per_epoch, 1)
-    plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    per_epoch = 1 if steps_per_epoch is None else whole("steps_per_epoch", steps_per_epoch, 1)
+    given = list(scheduler) if isinstance(scheduler, (list, tuple)) else [scheduler]
+    plateaus = [each for each in given if isinstance(each, ReduceLROnPlateau)]
+    moving = _together(optimizer, [s for s in given if s is not None and s not in plateaus])
     groups = [
         {k: v for k, v in group.items() if k == "lr" or k not in LEFTOVERS}
         for group in optimizer.param_groups
     ]
     done = 0
-    if scheduler is not None and not plateau:
-        _check(optimizer, scheduler)
-        done = clock(scheduler)
-        rest = RestOfRun(scheduler, done, None if steps is None else whole("steps", steps, 1))
-        for i, group in enumerate(groups):
-            group["lr"] = _base(optimizer.param_groups[i])
-            group["schedule"] = rest.schedule(i, group["lr"])
-            if (momentum := rest.momentum(i)) is not None:
-                group["momentum"], group["momentum_schedule"] = momentum
-            if per_epoch != 1:
-                for name in SCHEDULES:
-                    if group.get(name) is not None:
-                        group[name] = group[name].stretched(per_epoch)
+    if is_timms(moving):
+        _follow_timm(groups, moving, steps, steps_per_epoch)
+    elif moving is not None:
+        done = clock(moving)
+        _follow(groups, optimizer, moving, steps, per_epoch)
     defaults = {name: optimizer.defaults[name] for name in OPTIONS}
     if all(group.get("momentum_schedule") is not None for group in groups):
         # Groups that are added later follow it, and it is a factor of this.
@@ -112,13 +115,81 @@ def convert(
     groups = fused.state_dict()["param_groups"]
     fused.load_state_dict({"state": buffers, "param_groups": groups})
     fused.steps_applied = done * per_epoch
-    if plateau:
-        scheduler.optimizer = fused
+    for plateau in plateaus:
+        plateau.optimizer = fused
+    replace(optimizer)
     return fused
 
 
+def _together(optimizer: torch.optim.SGD, schedulers: list[Any]) -> Any:
+    """Return the one scheduler that moves the rates, which may be a chain of several.
+
+    Raises:
+        ValueError: They do not move together, or one of them drives another optimizer.
+    """
+    for each in schedulers:
+        _check(optimizer, each)
+    if len(schedulers) <= 1:
+        return schedulers[0] if schedulers else None
+    names = " and ".join(type(each).__name__ for each in schedulers)
+    if any(map(is_timms, schedulers)):
+        raise ValueError(
+            f"{names} were given, and one of them is timm's, which sets the rates alone: pass one"
+        )
+    done = [clock(each) for each in schedulers]
+    if len(set(done)) > 1:
+        raise ValueError(
+            f"{names} were stepped {done} times, those of one call must have been stepped equally "
+            "often: pass one of them, and build the others over the new optimizer"
+        )
+    return ChainedScheduler(schedulers, optimizer=optimizer)
+
+
+def _follow(
+    groups: list[dict[str, Any]],
+    optimizer: torch.optim.SGD,
+    scheduler: Any,
+    steps: int | None,
+    per_epoch: int,
+) -> None:
+    """Give groups the schedules of the rest of a run under one of torch's schedulers."""
+    length = None if steps is None else whole("steps", steps, 1)
+    rest = RestOfRun(scheduler, clock(scheduler), length)
+    for i, group in enumerate(groups):
+        group["lr"] = _base(optimizer.param_groups[i])
+        group["schedule"] = rest.schedule(i, group["lr"])
+        if (momentum := rest.momentum(i)) is not None:
+            group["momentum"], group["momentum_schedule"] = momentum
+        for name in SCHEDULES:
+            if group.get(name) is not None:
+                group[name] = group[name].stretched(per_epoch)
+
+
+def _follow_timm(
+    groups: list[dict[str, Any]], scheduler: Any, steps: int | None, per_epoch: int | None
+) -> None:
+    """Give groups the schedules of a run that begins, under one of timm's schedulers."""
+    for i, (group, base) in enumerate(zip(groups, scheduler.base_values, strict=True)):
+        now = float(group["lr"])
+        group["schedule"] = from_timm(scheduler, steps_per_epoch=per_epoch, steps=steps, group=i)
+        group["lr"] = float(base)
+        first = group["lr"] * group["schedule"](0)
+        if not math.isclose(now, first, rel_tol=1e-6):
+            raise ValueError(
+                f"the {type(scheduler).__name__} began at the rate {first:.6g}, and group {i} has "
+                f"{now:.6g}: timm's schedulers do not count their steps, so convert() before the "
+                "first one, or build SGD over from_timm(scheduler) and set steps_applied"
+            )
+
+
 def _check(optimizer: torch.optim.SGD, scheduler: Any) -> None:
-    check_convertible(scheduler)
+    if is_timms(scheduler) and scheduler.param_group_field != "lr":
+        raise ValueError(
+            f"the {type(scheduler).__name__} moves {scheduler.param_group_field!r}, only the rate "
+            "can be converted: keep it over the new optimizer, param_group_field='lr' is meant here"
+        )
+    if not is_timms(scheduler):
+        check_convertible(scheduler)
     for leaf in leaves(scheduler):
         if leaf.optimizer is not optimizer:
             raise ValueError(

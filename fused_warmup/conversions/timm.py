@@ -48,7 +48,7 @@ def from_timm(
     Source:
         timm/scheduler, as of timm 1.0.
     """
-    if not all(hasattr(scheduler, name) for name in ("_get_lr", "t_in_epochs", "base_values")):
+    if not is_timms(scheduler):
         raise TypeError(
             f"got a {type(scheduler).__name__}, it must be a scheduler of timm: use from_torch for "
             "torch's"
@@ -66,7 +66,7 @@ def from_timm(
     length = None if steps is None else whole("steps", steps, 1)
     groups = range(len(scheduler.base_values))
     wanted = groups if group is None else [groups[group]]
-    if _is_timms(scheduler):
+    if _is_a_function_of_the_step(scheduler):
         found = [_convert(scheduler, i, length) for i in wanted]
     else:
         found = [schedule for i, schedule in enumerate(_run(scheduler, length)) if i in wanted]
@@ -80,7 +80,12 @@ def from_timm(
     return found[0].stretched(whole("steps_per_epoch", steps_per_epoch, 1))
 
 
-def _is_timms(scheduler: Any) -> bool:
+def is_timms(scheduler: Any) -> bool:
+    """Tell whether it is a scheduler of timm, or of a class made from one."""
+    return all(hasattr(scheduler, name) for name in ("_get_lr", "t_in_epochs", "base_values"))
+
+
+def _is_a_function_of_the_step(scheduler: Any) -> bool:
     """Whether all that it says is said by timm: then it is a function of the step."""
     cls = type(scheduler)
     functions = [getattr(scheduler, name, None) for name in ("stable_fn", "decay_fn")]

@@ -27,6 +27,7 @@ from torch.optim.lr_scheduler import (
 from fused_warmup import Schedule, convert, from_torch, momentum_from_torch
 
 STEPS = 160
+goes_on_as_an_oracle = pytest.mark.filterwarnings("ignore:the rate was set of a torch.optim.SGD")
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +58,7 @@ def test_a_fresh_one_gives_torchs_rates(name: str) -> None:
     assert len({row[0] for row in expected}) > 1
 
 
+@goes_on_as_an_oracle
 @pytest.mark.parametrize("done", [0, 1, 20, 130])
 @pytest.mark.parametrize("name", OWN)
 def test_convert_goes_on_from_where_it_is(name: str, done: int) -> None:
@@ -220,6 +222,7 @@ class CountsNothing(LRScheduler):
         self.n += 1
 
 
+@goes_on_as_an_oracle
 def test_one_that_does_not_count_can_only_go_on() -> None:
     scheduler = CountsNothing(opt := optimizer())
     with pytest.raises(ValueError, match=r"CountsNothing does not count .* last_epoch"):
@@ -240,6 +243,7 @@ class Cycle(OneCycleLR):
         return [0.5 * rate for rate in super().get_lr()]
 
 
+@goes_on_as_an_oracle
 @pytest.mark.parametrize("done", [0, 7])
 def test_a_momentum_that_is_cycled_by_ones_own(done: int) -> None:
     scheduler = Cycle(opt := optimizer(), 0.5, 30)

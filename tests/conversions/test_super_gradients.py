@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import fused_warmup
 from fused_warmup.conversions.super_gradients import from_super_gradients
 
 GOLDEN = Path(__file__).parents[1] / "support" / "golden"
@@ -137,6 +138,34 @@ def test_a_common_recipe_takes_a_few_segments():
 def test_unrelated_parameters_are_ignored():
     params = {"initial_lr": 0.1, "max_epochs": 1, "loss": torch.nn.MSELoss(), "ema": True}
     assert from_super_gradients(params, 2).schedule.segments[0].a == 1.0
+
+
+def test_what_the_optimizer_must_be_told_too_is_said():
+    """It is no matter of the rates, and was dropped without a word."""
+    optimizer_params = {"weight_decay": 1e-4, "momentum": 0.9, "nesterov": True}
+    params = {"initial_lr": 0.1, "max_epochs": 1, "optimizer_params": optimizer_params}
+    said = r"weight_decay=0.0001, momentum=0.9, nesterov=True.*\*\*recipe.optimizer_params"
+    with pytest.warns(UserWarning, match=said) as caught:
+        recipe = from_super_gradients(params, 2)
+    assert caught[0].filename == __file__
+    assert str(recipe).endswith("; left to you: weight_decay=0.0001, momentum=0.9, nesterov=True")
+    model = torch.nn.Linear(2, 2)
+    groups = recipe.param_groups(model.named_parameters())
+    opt = fused_warmup.SGD(groups, **recipe.optimizer_params)
+    assert optimizer_params.items() <= opt.param_groups[0].items()
+
+    params = {"initial_lr": 0.1, "max_epochs": 1, "zero_weight_decay_on_bias_and_bn": True}
+    with pytest.warns(UserWarning, match="on_bias_and_bn.*split_weight_decay"):
+        assert from_super_gradients(params, 2).optimizer_params == {}
+
+
+@pytest.mark.parametrize("given", [None, {}])
+def test_nothing_is_said_where_nothing_is_lost(given):
+    params = {"initial_lr": 0.1, "max_epochs": 1, "optimizer_params": given}
+    params["zero_weight_decay_on_bias_and_bn"] = False
+    recipe = from_super_gradients(params, 2)
+    assert recipe.optimizer_params == {}
+    assert "left to you" not in str(recipe)
 
 
 def test_warmup_mode_may_be_a_class():

@@ -1,16 +1,18 @@
 """Learning rates of SuperGradients' training parameters, step by step."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..._advice import advise
 from ...schedules.checks import whole
 from ...schedules.schedule import Schedule
 from ...schedules.segment import Segment
 from .file import read_recipe
+from .left import left_to_you
 from .options import EPOCH_WARMUP, Options, read_options
 from .rates import read_rates
 from .timeline import timeline
@@ -28,12 +30,15 @@ class SuperGradientsRecipe:
         schedules: Factor on the base rate, one schedule per group.
         steps: Optimizer steps of the whole training.
         summary: What was converted, in words; also what ``str()`` gives.
+        optimizer_params: What the training parameters give the optimizer beside its rate; it is in
+            no group and no schedule: ``SGD(groups, **recipe.optimizer_params)``.
     """
 
     initial_lr: dict[str, float]
     schedules: dict[str, Schedule]
     steps: int
     summary: str
+    optimizer_params: dict[str, Any] = field(default_factory=dict)
 
     @property
     def lr(self) -> float:
@@ -136,7 +141,8 @@ def from_super_gradients(
     default. Deprecated names (``linear_epoch_step``, ``cosine``, ...) mean what they mean there;
     ``warmup_mode=None``, which it documents but refuses, means no warm-up. SuperGradients has no
     default for ``lr_decay_factor``; here it is 0.1. Optimizer, momentum and weight decay stay with
-    you.
+    you, and a warning says so where ``optimizer_params`` or ``zero_weight_decay_on_bias_and_bn``
+    would be lost.
 
     Schedules count **optimizer steps**. SuperGradients steps after every ``batch_accumulate``-th
     batch, counted through all epochs: step ``t`` follows batch ``(t + 1) * batch_accumulate - 1``,
@@ -224,8 +230,12 @@ def from_super_gradients(
             schedules[name] = timeline(options, lr, starts[name])
         else:
             schedules[name] = Schedule((Segment.constant(1.0),), options.total_steps)
-    summary = _summary(options, initial_lr, starts)
-    return SuperGradientsRecipe(initial_lr, schedules, options.total_steps, summary)
+    for_you = left_to_you(training_params)
+    summary = _summary(options, initial_lr, starts) + for_you.summary
+    if for_you.warning:
+        advise(for_you.warning)
+    params = for_you.optimizer_params
+    return SuperGradientsRecipe(initial_lr, schedules, options.total_steps, summary, params)
 
 
 def _summary(options: Options, initial_lr: dict[str, float], starts: dict[str, float]) -> str:
