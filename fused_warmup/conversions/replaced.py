@@ -35,9 +35,9 @@ class ReplacedGroup(dict[str, Any]):
         super().__setitem__(key, value)
         if key == "lr":
             self._replaced.tell(
-                "the rate was set of a torch.optim.SGD that convert() has replaced, which changes "
-                "nothing: take out the call that sets it, scheduler.step() say, or pass that "
-                "scheduler to convert() as well, as in convert(optimizer, [scheduler, plateau])"
+                "the learning rate was set of a torch.optim.SGD that convert() has replaced, which "
+                "changes nothing: take out the call that sets it, scheduler.step() say, or pass "
+                "that scheduler to convert(), too, as in convert(optimizer, [scheduler, plateau])"
             )
 
     def __reduce__(self) -> Any:

@@ -27,7 +27,9 @@ from torch.optim.lr_scheduler import (
 from fused_warmup import Schedule, convert, from_torch, momentum_from_torch
 
 STEPS = 160
-goes_on_as_an_oracle = pytest.mark.filterwarnings("ignore:the rate was set of a torch.optim.SGD")
+goes_on_as_an_oracle = pytest.mark.filterwarnings(
+    "ignore:the learning rate was set of a torch.optim.SGD"
+)
 
 
 @pytest.fixture(autouse=True)

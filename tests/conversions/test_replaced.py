@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from support import models, set_grads
-from timm_stand_in import StepLRScheduler
+from support.timm_stand_in import StepLRScheduler
 from torch.optim.lr_scheduler import (
     ChainedScheduler,
     ExponentialLR,
@@ -18,7 +18,9 @@ from torch.optim.lr_scheduler import (
 
 from fused_warmup import SGD, convert
 
-DEAD_RATE = r"the rate was set of a torch.optim.SGD that convert\(\) has replaced.*scheduler.step"
+DEAD_RATE = (
+    r"the learning rate was set of a torch.optim.SGD that convert\(\) has replaced.*scheduler.step"
+)
 DEAD_STEP = r"step\(\) was called of a torch.optim.SGD that convert\(\) has replaced"
 
 
