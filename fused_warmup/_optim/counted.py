@@ -31,6 +31,9 @@ class UpdatesEarlier(Protocol):
     def finish(self, grad_scale: Any, found_inf: Any) -> bool:
         """Count the step; False: gradients are left to update."""
 
+    def plans(self) -> list[Plan]:
+        """Return the plans of its updates."""
+
 
 class CountedOptimizer(Optimizer):
     """An optimizer whose groups carry schedules and whose state carries the count of its steps.
@@ -155,14 +158,24 @@ class CountedOptimizer(Optimizer):
 
     @torch._disable_dynamo  # type: ignore[attr-defined]
     def _forget_plan(self) -> None:
-        # The tables that a captured launch reads belong to its plan.
-        if self._plan is not None and self._plan.is_captured:
-            self._captured.append(self._plan)
+        self._keep_if_captured(self._plan)
         self._plan = None
+
+    def _keep_if_captured(self, plan: Plan | None) -> None:
+        """Keep a plan that is given up, if a CUDA graph holds a launch of it."""
+        if plan is not None and plan.is_captured:
+            self._captured.append(plan)
+
+    def _plans(self) -> list[Plan]:
+        """All plans, those that only CUDA graphs hold included."""
+        plans = [*self._captured]
+        if self._plan is not None:
+            plans.append(self._plan)
+        return plans if self._in_backward is None else [*plans, *self._in_backward.plans()]
 
     def _has_graphs(self) -> bool:
         """Whether a CUDA graph holds addresses of this optimizer's state."""
-        return bool(self._captured) or (self._plan is not None and self._plan.is_captured)
+        return bool(self._captured) or any(plan.is_captured for plan in self._plans())
 
     # -- what the step did -----------------------------------------------------------------------
 

@@ -252,5 +252,6 @@ class SGD(BaseOptimizer):
         """
         for group in self.param_groups:
             options.check(group)
-        for plan in (*self._captured, *([self._plan] if self._plan is not None else [])):
-            plan.update_captured(self.param_groups)
+        with self._lock:
+            for plan in self._plans():
+                plan.update_captured(self.param_groups)

@@ -91,7 +91,14 @@ class StepInBackward:
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
+        for plan in self.plans():
+            self._optimizer._keep_if_captured(plan)
+        self._slices.clear()
         self._optimizer._in_backward = None
+
+    def plans(self) -> list[Plan]:
+        """Return the plans of the updates."""
+        return [each.plan for each in self._slices.values() if each.plan is not None]
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
@@ -174,17 +181,18 @@ class _Slice:
         self._members: list[list[Tensor]] = []
         self._groups: list[dict[str, Any]] = []
         self._state: dict[Any, dict[str, Any]] = {}
-        self._plan: Plan | None = None
+        self.plan: Plan | None = None
 
     def update(self) -> None:
         self._look()
         step = (self._state, self._groups, None, None, False)
-        if self._plan is not None and (self._plan.run(*step) or self._plan.run_carefully(*step)):
+        if self.plan is not None and (self.plan.run(*step) or self.plan.run_carefully(*step)):
             return
         optimizer = self._optimizer
+        optimizer._keep_if_captured(self.plan)
         optimizer._complete_state()
         self._look()
-        self._plan = Plan(
+        self.plan = Plan(
             self._state,
             self._groups,
             optimizer._counters,
@@ -192,7 +200,7 @@ class _Slice:
             optimizer.backend,
             counts=False,
         )
-        if not self._plan.run_carefully(*step):
+        if not self.plan.run_carefully(*step):
             raise RuntimeError("a plan made for a parameter does not fit it: please report this")
 
     def _look(self) -> None:

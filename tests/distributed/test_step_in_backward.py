@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fused_warmup import SGD
+from fused_warmup._step.plan import Plan
 from fused_warmup.distributed import StepInBackward
 from fused_warmup.schedules import cosine, linear_warmup
 
@@ -247,6 +248,29 @@ def test_changes_between_steps_are_noticed() -> None:
         run(model, opt, 2)
         results.append(all_of(opt))
     assert equal(*results)
+
+
+def test_plans_that_graphs_hold_are_kept_and_updated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replays of an update that was captured in backward follow update_captured(), too."""
+    monkeypatch.setattr(Plan, "is_captured", True)
+    updated: list[Plan] = []
+    monkeypatch.setattr(Plan, "update_captured", lambda plan, groups: updated.append(plan))
+    model = make_model()
+    opt = make_optimizer(model)
+    handle = StepInBackward(opt)
+    run(model, opt, 1)
+    first = handle.plans()
+    assert len(first) == len(list(model.parameters()))
+    opt.param_groups[0]["schedule"] = cosine(50).to_dict()  # which takes other plans
+    run(model, opt, 1)
+    second = handle.plans()
+    assert not set(first) & set(second)
+    opt.update_captured()
+    assert set(updated) >= {*first, *second}
+    handle.remove()
+    updated.clear()
+    opt.update_captured()
+    assert set(updated) >= {*first, *second}
 
 
 def test_sparse_gradients() -> None:
