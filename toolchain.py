@@ -13,7 +13,7 @@ from pathlib import Path
 
 from setuptools.errors import SetupError
 
-CUDA_ARCHS = "80;90;100+PTX"
+CUDA_ARCHS = "75;80;90;100;120+PTX"
 
 
 def find_dlpack() -> Path:

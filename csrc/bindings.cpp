@@ -118,6 +118,8 @@ PYBIND11_MODULE(_C, m) {
   translate_out_of_memory();
   m.def("cuda_unavailable_reason", &cuda::unavailable_reason,
         "Empty if a CUDA device and a driver are there, else why not.");
+  m.def("cuda_device_obstacle", &cuda::device_obstacle, py::arg("device"),
+        "Empty if the kernels run on a CUDA device, else why not.");
 #else
   m.def(
       "cuda_unavailable_reason", [] { return FUSED_WARMUP_NO_CUDA_REASON; },

@@ -70,6 +70,21 @@ std::string unavailable_reason() {
   return error == cudaSuccess ? "no CUDA device" : cudaGetErrorString(error);
 }
 
+std::string device_obstacle(int device) try {
+  const DeviceGuard guard(device);
+  const OutsideCapture outside;
+  cudaFuncAttributes attributes;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel_for(DTypes::FLOAT32));
+  ignore(error);
+  if (error == cudaSuccess) return "";
+  const int major = attribute_of(device, cudaDevAttrComputeCapabilityMajor);
+  const int minor = attribute_of(device, cudaDevAttrComputeCapabilityMinor);
+  return "it has compute capability " + std::to_string(major) + "." + std::to_string(minor) +
+         ", where the CUDA kernel does not load (" + cudaGetErrorString(error) + ")";
+} catch (const std::exception& error) {
+  return error.what();
+}
+
 struct Launcher::Impl {
   struct DeviceTables {
     Tables tables;

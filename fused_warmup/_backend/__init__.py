@@ -14,7 +14,7 @@ import torch
 
 from .._advice import advise
 from .native import load_native
-from .triton.probe import probe_triton, triton_device_types
+from .triton.probe import probe_triton, triton_device_types, triton_obstacle
 
 BACKENDS = ("cuda", "triton", "cpu", "reference")
 KERNELS = {"cpu": ("cpu",), "cuda": ("cuda", "triton"), "xpu": ("triton",)}
@@ -70,33 +70,56 @@ def require(name: str) -> Backend:
     return backend
 
 
-def kernel_of(device_type: str) -> str | None:
-    """Return the backend whose kernel serves a device type; None: no kernel does."""
-    for name in KERNELS.get(device_type, ()):
-        if _probe(name).available and device_type in (device_types(name) or (device_type,)):
+def kernel_of(device: torch.device) -> str | None:
+    """Return the backend whose kernel serves a device; None: no kernel does."""
+    for name in KERNELS.get(device.type, ()):
+        served = device.type in (device_types(name) or (device.type,))
+        if served and _probe(name).available and not device_obstacle(name, device):
             return name
     return None
 
 
-def default_backend(device_type: str) -> str:
-    """Return the backend that serves a device type when none is asked for.
+def default_backend(device: torch.device) -> str:
+    """Return the backend that serves a device when none is asked for.
 
     Warns once where that is the reference.
     """
-    kernel = kernel_of(device_type)
-    if kernel is None and device_type != "meta":  # where nothing is computed
-        _warn_of_reference(device_type)
+    kernel = kernel_of(device)
+    if kernel is None and device.type != "meta":  # where nothing is computed
+        _warn_of_reference(device)
     return kernel or "reference"
 
 
 @cache
-def _warn_of_reference(device_type: str) -> None:
-    reasons = [f"{name}: {_probe(name).reason}" for name in KERNELS.get(device_type, ())]
+def _warn_of_reference(device: torch.device) -> None:
+    reasons = []
+    for name in KERNELS.get(device.type, ()):
+        found = _probe(name)
+        obstacle = device_obstacle(name, device) if found.available else ""
+        reasons.append(f"{name}: {obstacle or found.reason}")
+    where = device if device.type == "cuda" else device.type  # GPUs differ, one by one
     advise(
-        f"parameters on {device_type} are updated by plain PyTorch, backend 'reference', which is "
+        f"parameters on {where} are updated by plain PyTorch, backend 'reference', which is "
         f"slower than a kernel ({'; '.join(reasons) or 'none is for this device'}): `fused-warmup "
         "doctor` says more, and SGD(..., backend='reference') takes it without this warning"
     )
+
+
+@cache
+def device_obstacle(name: str, device: torch.device) -> str:
+    """Return why a backend that is here cannot run on one device of its types; "" if it can.
+
+    A machine may hold GPUs of several generations.
+    """
+    if device.type != "cuda" or name not in ("cuda", "triton"):
+        return ""
+    if name == "triton":
+        return triton_obstacle(device)
+    native, _ = load_native()
+    if native is None:
+        return "the native extension did not load"
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return str(native.cuda_device_obstacle(index))
 
 
 def make_plan(name: str, **what: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._backend import BACKENDS, backends, device_types, kernel_of
+from .._backend import BACKENDS, backends, device_obstacle, device_types, kernel_of
 from .._optim.sgd import SGD
 from ..schedules import (
     cosine,
@@ -114,7 +114,7 @@ def _spare(backend: str, device: str, error: Exception) -> bool:
     Triton compiles its launchers with the C compiler of the machine that they run on, where its
     cache lacks them: some may be there and others not.
     """
-    return "C compiler" in str(error) and kernel_of(device) != backend
+    return "C compiler" in str(error) and kernel_of(torch.device(device)) != backend
 
 
 def _check(backend: str, device: str, expected: list[list[Tensor]]) -> Verdict:
@@ -151,7 +151,12 @@ def examine() -> Iterator[Verdict]:
         if not devices:
             yield Verdict(name, "-", None, "no device for it here")
         for device in devices:
-            yield _check(name, device, expected)
+            obstacle = device_obstacle(name, torch.device(device))
+            yield (
+                Verdict(name, device, None, obstacle)
+                if obstacle
+                else _check(name, device, expected)
+            )
 
 
 def add_doctor(commands: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._backend import default_backend, device_types
+from .._backend import default_backend, device_obstacle, device_types
 from .._groups.names import describe
 from .._tensors.layout import is_dense, same_layout
 from .._tensors.memory import has_number
@@ -48,7 +48,7 @@ def check_parameter(param: Tensor, group: Mapping[str, Any], backend: str | None
 
     Raises:
         TypeError: Its type, dtype or layout is not for that backend.
-        ValueError: It is on another kind of device.
+        ValueError: It is on another kind of device, or on one that the backend has no kernel for.
     """
     if backend in (None, "reference"):
         return
@@ -65,6 +65,12 @@ def check_parameter(param: Tensor, group: Mapping[str, Any], backend: str | None
         raise ValueError(
             f"{describe(param, group)} is on {param.device}, backend={backend!r} updates "
             f"parameters on {' or '.join(devices)}: move the model, or {remedy}"
+        )
+    unfit = "" if param.is_meta else device_obstacle(backend, param.device)
+    if unfit:
+        raise ValueError(
+            f"{describe(param, group)} is on {param.device}, which backend={backend!r} cannot "
+            f"update, {unfit}: {remedy}"
         )
 
 
@@ -89,7 +95,7 @@ def backend_of(param: Tensor, group: Mapping[str, Any], backend: str | None) -> 
     grad_will_do = param.grad is None or gradient_obstacle(param, param.grad) is None
     if group["differentiable"] or not grad_will_do or parameter_obstacle(param) is not None:
         return "reference"
-    return default_backend(param.device.type)
+    return default_backend(param.device)
 
 
 def check_gradient(param: Tensor, grad: Tensor, group: Mapping[str, Any], backend: str) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from fused_warmup import SGD, backends, linear_warmup
 from fused_warmup import _backend as backend
 from fused_warmup._backend import Backend, native
 from fused_warmup._backend.reference import ReferencePlan
+from fused_warmup._step.routing import check_parameter
 from fused_warmup._step.watch import PythonWatch
 
 
@@ -102,6 +104,55 @@ def test_a_missing_backend_raises_its_own_reason(monkeypatch: pytest.MonkeyPatch
     assert not backends()["cuda"].available
 
 
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine with an H100, a T4 that the build has no kernel for, and a P100."""
+    capabilities = [(9, 0), (7, 5), (6, 0)]
+    obstacles = ["", *(f"it has compute capability {a}.{b}" for a, b in capabilities[1:])]
+    stand_in = SimpleNamespace(cuda_device_obstacle=obstacles.__getitem__)
+    monkeypatch.setattr(backend, "load_native", lambda: (stand_in, None))
+    monkeypatch.setattr(backend, "_probe", lambda name: Backend(name, True, "a stand-in"))
+    monkeypatch.setattr(backend, "triton_device_types", lambda: ("cuda", "xpu"))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(
+        torch.cuda,
+        "get_device_capability",
+        lambda device: capabilities[1 if device.index is None else device.index],
+    )
+    backend.device_obstacle.cache_clear()
+    yield
+    backend.device_obstacle.cache_clear()
+
+
+@pytest.mark.usefixtures("gpus")
+def test_each_gpu_gets_what_runs_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert backend.default_backend(torch.device("cuda", 0)) == "cuda"
+    assert backend.default_backend(torch.device("cuda", 1)) == "triton"
+    with pytest.warns(UserWarning, match="on cuda:2 are .* 6.0; triton: .* 6.0, Triton needs 7.0"):
+        assert backend.default_backend(torch.device("cuda", 2)) == "reference"
+    assert backend.default_backend(torch.device("cuda")) == "triton"  # the current one
+    assert backend.default_backend(torch.device("xpu", 0)) == "triton"
+    assert backend.default_backend(torch.device("cpu")) == "cpu"
+    monkeypatch.setattr(torch.version, "cuda", None)  # AMD's capabilities mean something else
+    backend.device_obstacle.cache_clear()
+    assert backend.default_backend(torch.device("cuda", 2)) == "triton"
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize(
+    ("asked", "index", "found"), [("cuda", 1, "capability 7.5"), ("triton", 2, "6.0, Triton needs")]
+)
+def test_a_gpu_without_a_kernel_is_named(asked: str, index: int, found: str) -> None:
+    class OnGpu(torch.Tensor):
+        device = torch.device("cuda", index)
+        __torch_dispatch__ = torch.Tensor.__torch_dispatch__
+
+    param = torch.ones(3).as_subclass(OnGpu)
+    with pytest.raises(ValueError, match=f"on cuda:{index}, which .*{found}.*: pass backend=None"):
+        check_parameter(param, {"params": [param]}, asked)
+
+
 @pytest.mark.usefixtures("no_extension")
 def test_without_the_extension_the_reference_serves() -> None:
     assert not backends()["cpu"].available
@@ -150,12 +201,12 @@ def no_kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_the_reference_on_a_gpu_is_told_once(device_type: str, reasons: str) -> None:
     told = rf"on {device_type} are updated by plain PyTorch.*{reasons}.*backend='reference'"
     with pytest.warns(UserWarning, match=told):
-        assert backend.default_backend(device_type) == "reference"
-    assert backend.default_backend(device_type) == "reference"
+        assert backend.default_backend(torch.device(device_type)) == "reference"
+    assert backend.default_backend(torch.device(device_type)) == "reference"
 
 
 def test_nothing_is_told_where_nothing_is_computed() -> None:
-    assert backend.default_backend("meta") == "reference"
+    assert backend.default_backend(torch.device("meta")) == "reference"
 
 
 def test_the_extension_is_back() -> None:

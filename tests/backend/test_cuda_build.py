@@ -99,3 +99,16 @@ def test_a_missing_driver_is_called_missing(compiled, tmp_path: Path) -> None:
     assert linked.returncode == 0, linked.stderr
     said = subprocess.run([program], check=True, capture_output=True, text=True).stdout
     assert said == "no CUDA driver\n"
+
+
+@pytest.mark.parametrize("arch", ["75", "120"])
+def test_the_other_architectures_of_a_wheel_compile(arch: str, tmp_path: Path) -> None:
+    """To PTX: what ptxas makes of it is looked at above, for three of them."""
+    known = subprocess.check_output([str(NVCC), "--list-gpu-code"], text=True).split()
+    if f"sm_{arch}" not in known:
+        pytest.skip(f"this nvcc does not know sm_{arch}")
+    source, target = ROOT / "csrc" / "cuda" / "sgd.cu", tmp_path / "sgd.ptx"
+    command = [str(NVCC), "-std=c++17", f"-arch=compute_{arch}", "-ptx", f"-I{ROOT / 'csrc'}"]
+    compiled = subprocess.run([*command, source, "-o", target], capture_output=True, text=True)
+    assert compiled.returncode == 0, compiled.stderr
+    assert target.read_text().count(".entry") == KERNELS

@@ -231,6 +231,18 @@ void many_groups(World& world) {
   world.n_errors = large.n_errors;
 }
 
+// Words, and never an error: the next backend serves then.
+void old_device(World& world) {
+  fake::arm();
+  const std::string words = cuda::device_obstacle(world.device);
+  fake::disarm();
+  require(fake::fault_struck() || words.empty(), "an obstacle without a fault: " + words);
+  require(!words.empty() || fake::failed_call() != "cudaFuncGetAttributes", "no obstacle");
+  require(fake::last_error() == cudaSuccess, "an error was left for somebody else");
+  fake::heal();
+  world.make_launcher();
+}
+
 const struct {
   const char* name;
   void (*run)(World&);
@@ -254,6 +266,7 @@ const struct {
     SCENARIO(captured_launcher_goes_in_a_capture),
     SCENARIO(out_of_memory),
     SCENARIO(many_groups),
+    SCENARIO(old_device),
 };
 
 // Whether the fault struck.

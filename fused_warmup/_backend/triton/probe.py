@@ -36,6 +36,14 @@ def triton_device_types() -> tuple[str, ...]:
     return ("cpu",) if _interpreting() else ("cuda", "xpu")
 
 
+def triton_obstacle(device: torch.device) -> str:
+    """Return why Triton cannot run on a CUDA device, or ""; the bound is `torch.compile`'s."""
+    capability = torch.cuda.get_device_capability(device)
+    if torch.version.cuda is None or capability >= (7, 0):
+        return ""
+    return f"it has compute capability {capability[0]}.{capability[1]}, Triton needs 7.0"
+
+
 def _interpreting() -> bool:
     try:
         import triton
