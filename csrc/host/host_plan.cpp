@@ -309,14 +309,16 @@ bool HostPlan::look_at_parameter(size_t i) {
   if (!look_at(i, grad, grad_object, &parameter.grad_place, &view)) return false;
   const std::optional<DType> grad_dtype = dtype_of(view);
   if (!grad_dtype) return false;
+  const bool moved = entry.grad != data_of(view) || entry.grad_dtype != *grad_dtype;
   entry.grad = data_of(view);
   entry.grad_dtype = *grad_dtype;
+  apart_ = apart_ && (!moved || is_apart(parameter));
 
   if (!look_at(i, parameter.tensor_look, tensor, &parameter.place, &view) ||
       dtype_of(view) != entry.param_dtype) {
     return false;
   }
-  disjoint_ = disjoint_ && entry.param == data_of(view);
+  apart_ = apart_ && entry.param == data_of(view);
   entry.param = data_of(view);
 
   // A mark is kept without dampening, too: there may be some again.
@@ -328,42 +330,46 @@ bool HostPlan::look_at_parameter(size_t i) {
       dtype_of(view) != entry.param_dtype) {
     return false;
   }
-  disjoint_ = disjoint_ && entry.momentum_buffer == data_of(view);
+  apart_ = apart_ && entry.momentum_buffer == data_of(view);
   entry.momentum_buffer = data_of(view);
   return true;
 }
 
-// Whether two active parameters share memory, or two gradients: threads would write it side by
-// side.
-bool HostPlan::overlap(bool grads) const {
-  struct Interval {
-    uintptr_t begin, end;
-    size_t owner;
-  };
-  std::vector<Interval> intervals;
-  intervals.reserve(2 * entries_.size());
-  for (size_t i = 0; i < entries_.size(); ++i) {
-    const TensorEntry& entry = entries_[i];
-    const auto add = [&](const void* data, DType dtype) {
-      const auto begin = reinterpret_cast<uintptr_t>(data);
-      const auto size = static_cast<uintptr_t>(entry.n_elements * size_of(dtype));
-      if (data != nullptr) intervals.push_back({begin, begin + size, i});
-    };
-    if (grads) {
-      add(entry.grad, entry.grad_dtype);
-    } else {
-      add(entry.param, entry.param_dtype);
-      add(entry.momentum_buffer, entry.param_dtype);
+// A launch updates its tensors side by side. Where one reads or writes what another writes, the
+// order counts; where a parameter's own tensors do, torch's operations know what that comes to.
+bool HostPlan::find_apart() {
+  written_.clear();
+  for (const TensorEntry& entry : entries_) {
+    written_.push_back(span_of(entry.param, entry.n_elements, entry.param_dtype));
+    if (entry.momentum_buffer != nullptr) {
+      written_.push_back(span_of(entry.momentum_buffer, entry.n_elements, entry.param_dtype));
     }
   }
-  std::sort(intervals.begin(), intervals.end(),
-            [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
-  Interval furthest{0, 0, 0};
-  for (const Interval& each : intervals) {
-    if (each.begin < furthest.end && each.owner != furthest.owner) return true;
-    if (each.end > furthest.end) furthest = each;
+  if (!written_.sort()) return false;
+  return std::all_of(parameters_.begin(), parameters_.end(),
+                     [this](Parameter& each) { return !each.active || is_apart(each); });
+}
+
+// Whether a gradient lies in no memory that the launch updates.
+bool HostPlan::is_apart(Parameter& parameter) const {
+  const TensorEntry& entry = parameter.entry;
+  if (entry.n_elements == 0) return true;
+  return written_.is_free(span_of(entry.grad, entry.n_elements, entry.grad_dtype), &parameter.gap);
+}
+
+bool HostPlan::reads_from(const HostPlan& other) const {
+  size_t gap = 0;
+  return std::any_of(entries_.begin(), entries_.end(), [&](const TensorEntry& entry) {
+    return !other.written_.is_free(span_of(entry.grad, entry.n_elements, entry.grad_dtype), &gap);
+  });
+}
+
+bool HostPlan::grads_overlap() const {
+  Spans grads;
+  for (const TensorEntry& entry : entries_) {
+    grads.push_back(span_of(entry.grad, entry.n_elements, entry.grad_dtype));
   }
-  return false;
+  return !grads.sort();
 }
 
 bool HostPlan::look() {
@@ -378,7 +384,7 @@ bool HostPlan::look() {
     const bool was_active = parameter.active;
     if (!look_at_parameter(i)) {
       ++generation_;  // some of the active flags are new
-      disjoint_ = false;
+      apart_ = false;
       return false;
     }
     same_active = same_active && parameter.active == was_active;
@@ -388,11 +394,11 @@ bool HostPlan::look() {
   }
   if (!same_active) {
     ++generation_;
-    disjoint_ = false;
+    apart_ = false;
   }
-  disjoint_ = disjoint_ || !overlap(/*grads=*/false);
+  apart_ = apart_ || find_apart();
   const bool writes_grads = step_.write_grads && step_.grad_scale != nullptr;
-  return disjoint_ && !(writes_grads && overlap(/*grads=*/true));
+  return apart_ && !(writes_grads && grads_overlap());
 }
 
 void HostPlan::bump_versions() const {

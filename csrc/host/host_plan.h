@@ -13,6 +13,7 @@
 
 #include <string>
 
+#include "host/spans.h"
 #include "host/tensor.h"
 
 namespace fused_warmup {
@@ -42,6 +43,8 @@ class HostPlan {
   virtual bool read(const StepInputs& inputs);
   bool look();
   bool has_active() const { return n_active_ > 0; }
+  // Whether a gradient of this plan lies in memory that `other` writes to.
+  bool reads_from(const HostPlan& other) const;
   // Whether found_inf is known, on the host, to skip the step.
   virtual bool skips() const { return false; }
   // Tells autograd that the launch writes to the active parameters, and to their gradients.
@@ -104,6 +107,7 @@ class HostPlan {
     Place place, momentum_place, grad_place;
     TensorEntry entry;
     PyTypeObject* type;
+    size_t gap;  // of the gradient, in written_
     bool active;
     bool own_grad;  // .grad is torch's own attribute, not a subclass's
 
@@ -128,7 +132,9 @@ class HostPlan {
   bool look_at(size_t i, const TensorLook& look, PyObject* object, Place* place,
                DLTensor* view) const;
   bool look_at_mark(size_t i);
-  bool overlap(bool grads) const;
+  bool find_apart();
+  bool is_apart(Parameter& parameter) const;
+  bool grads_overlap() const;
 
   std::vector<Parameter> parameters_;
   Layouts layouts_;
@@ -143,8 +149,10 @@ class HostPlan {
   py::object grad_scale_, found_inf_;
 
   size_t n_active_ = 0;
-  bool asks_for_grads_ = false;     // some gradients only Python can tell
-  bool disjoint_ = false;           // no two active tensors share memory, where they were last
+  bool asks_for_grads_ = false;  // some gradients only Python can tell
+  Spans written_;                // memory of the active parameters and their momenta
+  // No two of these share memory, where they were last, and no gradient lies in it.
+  bool apart_ = false;
   uint64_t listed_ = ~uint64_t{0};  // generation that active_ was made for
 };
 

@@ -66,6 +66,12 @@ bool HostStep::look(const py::dict& state, const py::list& groups) const {
   for (HostPlan* plan : plans_) {
     if (!plan->look()) return false;
   }
+  // Plans are launched in an order that was made for other gradients.
+  for (const HostPlan* plan : plans_) {
+    for (const HostPlan* other : plans_) {
+      if (plan != other && plan->reads_from(*other)) return false;
+    }
+  }
   return true;
 }
 

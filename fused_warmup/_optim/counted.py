@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from .._groups import options
@@ -71,16 +72,20 @@ class CountedOptimizer(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters; see torch.optim.Optimizer.add_param_group.
 
+        The dict itself becomes the group, as with torch: whoever keeps it may change it later.
+
         Raises:
             TypeError: A parameter that the backend cannot update.
             ValueError: An option out of range.
         """
-        group = {**self.defaults, **param_group}
+        given = {**param_group}
+        group = {**self.defaults, **given}
         options.settle([group])
         options.check_nesterov(group)
         if self._built:
-            warn_if_left_out(param_group, self.defaults, self.param_groups)
-        super().add_param_group({**param_group, **{k: group[k] for k in options.SCHEDULES}})
+            warn_if_left_out(given, self.defaults, self.param_groups)
+        super().add_param_group(param_group)
+        param_group.update({name: group[name] for name in options.SCHEDULES})
         added = self.param_groups[-1]
         try:
             for p in added["params"]:
@@ -95,11 +100,13 @@ class CountedOptimizer(Optimizer):
                 self.state.pop(p, None)
             raise
         if self._set_aside is not None:
-            self._set_aside.note(added, param_group)
+            self._set_aside.note(added, given)
         self._forget_plan()
         self._two_rates.look_at_new_group(param_group, added)
 
     def _ensure_state(self, p: Tensor, group: Mapping[str, Any]) -> None:
+        if is_lazy(p):  # a lazy module's, without a shape until its first forward
+            return
         ensure_state(self.state, p, group)
         if "step" not in self.state[p]:
             self.state[p]["step"] = self._counters.of(home(p))

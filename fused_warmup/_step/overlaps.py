@@ -2,10 +2,11 @@
 
 A kernel updates all tensors of a launch side by side, so that of two updates of the same memory one
 would be lost. Tied weights that are two parameters (``b = Parameter(a)``), views of one another and
-a parameter that a group holds twice are therefore updated in waves, a launch each.
+a parameter that a group holds twice are therefore updated in waves, a launch each. So is one whose
+gradient lies in memory that the step updates, by torch's own operations.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from torch import Tensor
 
@@ -52,16 +53,37 @@ def overlapping(spans: Sequence[Sequence[Span | None]]) -> Iterator[tuple[int, i
         open_.append((end, owner))
 
 
-def waves(spans: Sequence[Sequence[Span | None]], in_order: Sequence[bool]) -> list[int]:
+def readers(
+    written: Sequence[Sequence[Span | None]], read: Sequence[Span | None]
+) -> list[tuple[int, int]]:
+    """Return the pairs ``(i, j)`` where the update of i reads what that of j writes; i may be j.
+
+    Args:
+        written: The memory that each owner's update writes.
+        read: What it only reads: its gradient.
+    """
+    n = len(written)
+    pairs = overlapping([*written, *((span,) for span in read)])
+    return [(second - n, first) for first, second in pairs if first < n <= second]
+
+
+def waves(
+    spans: Sequence[Sequence[Span | None]],
+    in_order: Sequence[bool],
+    read: Iterable[tuple[int, int]] = (),
+) -> list[int]:
     """Return the wave in which each owner is updated: after all before it that it overlaps.
 
     Args:
         spans: The memory that each owner's update writes, owners in the order of their updates.
         in_order: Whether an owner's backend makes the updates of a wave in that order anyway.
+        read: Pairs of owners of which one reads what the other writes.
     """
     before: dict[int, set[int]] = {}
-    for first, second in overlapping(spans):
-        before.setdefault(second, set()).add(first)
+    for pair in (*overlapping(spans), *read):
+        first, second = sorted(pair)
+        if first != second:
+            before.setdefault(second, set()).add(first)
     found = [0] * len(spans)
     for owner in sorted(before):
         found[owner] = max(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from .. import _backend as kernels
 from .._backend.native import load_native
@@ -20,7 +21,7 @@ from .._groups import options
 from .._tensors.shards import is_flat_shard, is_sharded
 from . import routing
 from .counters import Counters, State, home
-from .overlaps import overlapping, span_of, waves
+from .overlaps import Span, overlapping, readers, span_of, waves
 from .sharded import ShardedPlan
 from .tracks import Tracks
 from .watch import PythonWatch
@@ -64,15 +65,21 @@ class Plan:
         self._counts = counts
         self._n_groups = len(groups)
         self._watch = (native.Watch if native else PythonWatch)(state, groups)
-        # A frozen parameter has no state. Once it has a gradient, it needs another plan.
-        self._frozen = [p for group in groups for p in group["params"] if p not in state]
+        # A frozen parameter has no state, a lazy module's no shape. With a gradient it needs
+        # another plan.
+        everything = [(p, i) for i, group in enumerate(groups) for p in group["params"]]
+        members = [(p, i) for p, i in everything if p in state and not is_lazy(p)]
+        own = {p for p, _ in members}
+        self._frozen = [p for p, _ in everything if p not in own]
         self._flat = any(is_flat_shard(p) for group in groups for p in group["params"])
         tracks = Tracks(groups)
 
-        members = [(p, i) for i, group in enumerate(groups) for p in group["params"] if p in state]
         parts: dict[Place, list[tuple[Tensor, int]]] = {}
         marks: dict[Place, list[Tensor | None]] = {}
-        places = _places(members, state, groups, backend)
+        places, any_shared = _places(members, state, groups, backend)
+        self._members, self._members_places = members, places
+        # Else the native parts themselves see where it is not so any more.
+        self._depends_on_memory = any_shared or len(set(places)) > 1
         seen: set[int] = set()
         for (p, index), place in zip(members, places, strict=True):
             parts.setdefault(place, []).append((p, index))
@@ -146,6 +153,10 @@ class Plan:
             return False
         for group in groups:
             options.check(group)
+        if self._depends_on_memory:
+            places, _ = _places(self._members, state, groups, self._backend)
+            if places != self._members_places:
+                return False
         copies: list[tuple[Tensor, Tensor, Tensor]] = []
         unscales = grad_scale is not None and write_grads
         shared = _shared_gradients(groups) if unscales else []
@@ -155,7 +166,8 @@ class Plan:
                 grad = p.grad
                 if grad is not None:
                     check_writable(p, state[p], groups[index], unscales)
-                if routing.backend_of(p, groups[index], self._backend) != name:
+                as_it_was = self._depends_on_memory  # found above
+                if not as_it_was and routing.backend_of(p, groups[index], self._backend) != name:
                     return False
                 if grad is not None:
                     routing.check_gradient(p, grad, groups[index], name)
@@ -167,6 +179,10 @@ class Plan:
             scalars = _on("grad_scale", grad_scale, device), _on("found_inf", found_inf, device)
             if not part.prepare(plain, grads, *scalars, write_grads and not shared):
                 return False
+        # A copy is of memory that no part looks at.
+        originals = [] if self._depends_on_memory else [span_of(grad) for _, grad, _ in copies]
+        if originals and readers(_written(self._members, state), originals):
+            return False
         if self._launch() and unscales:
             for p, grad, copy in copies:
                 if not shared:
@@ -218,18 +234,42 @@ class Plan:
         return launched
 
 
+def _written(
+    members: Sequence[tuple[Tensor, int]], state: State
+) -> list[tuple[Span | None, Span | None]]:
+    """Return where each parameter and its momentum lie."""
+    return [(span_of(p), span_of(state[p].get("momentum_buffer"))) for p, _ in members]
+
+
 def _places(
     members: Sequence[tuple[Tensor, int]], state: State, groups: Groups, backend: str | None
-) -> list[Place]:
-    """Return the part that each parameter goes to."""
+) -> tuple[list[Place], bool]:
+    """Return the part that each parameter goes to, and whether any reads what the step writes.
+
+    Raises:
+        TypeError: A gradient does, and ``backend`` is one that cannot tell in which order.
+    """
     names = [routing.backend_of(p, groups[index], backend) for p, index in members]
+    written = _written(members, state)
+    read = readers(written, [span_of(p.grad) for p, _ in members])
+    shared = {reader for reader, _ in read}
+    shared |= {i for i, own in enumerate(written) if any(overlapping([(span,) for span in own]))}
+    for i in shared:
+        if names[i] != "reference" and backend is not None:
+            p, index = members[i]
+            raise TypeError(
+                f"the gradient or the momentum_buffer of {routing.describe(p, groups[index])} "
+                f"shares memory with what the step updates, which backend={backend!r} does side "
+                "by side: clone() it, or pass backend=None, which finds a way"
+            )
+        names[i] = "reference"
     native = [name != "reference" for name in names]
-    spans = [(span_of(p), span_of(state[p].get("momentum_buffer"))) for p, _ in members]
-    order = waves(spans, [not each for each in native])
-    return [
+    order = waves(written, [not each for each in native], read)
+    places = [
         Place(wave, is_native, name, home(p))
         for wave, is_native, name, (p, _) in zip(order, native, names, members, strict=True)
     ]
+    return places, bool(shared)
 
 
 def _shared_gradients(groups: Groups) -> list[tuple[Tensor, Tensor]]:

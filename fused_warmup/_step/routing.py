@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from .._backend import default_backend, device_obstacle, device_types
 from .._groups.names import describe
@@ -50,7 +51,7 @@ def check_parameter(param: Tensor, group: Mapping[str, Any], backend: str | None
         TypeError: Its type, dtype or layout is not for that backend.
         ValueError: It is on another kind of device, or on one that the backend has no kernel for.
     """
-    if backend in (None, "reference"):
+    if backend in (None, "reference") or is_lazy(param):
         return
     assert backend is not None
     remedy = "pass backend=None, which finds a way for each parameter"

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import operator
 from typing import Any
 
 import pytest
@@ -143,12 +144,31 @@ def test_schedules_are_taken_in_any_form_and_kept_as_plain_data() -> None:
     assert SGD(models((3,))).param_groups[0]["schedule"] is None
 
 
-def test_the_users_groups_are_left_alone() -> None:
-    groups = [{"params": iter(models((3,), (2,))), "schedule": linear_warmup(3)}]
-    before = dict(groups[0])
-    opt = SGD(groups, lr=0.5)
-    assert groups[0] == before
-    assert len(opt.param_groups[0]["params"]) == 2
+def test_the_users_dicts_become_the_groups() -> None:
+    """As with torch, so that a group may be changed through the dict that it was made from."""
+    first = {"params": iter(models((3,), (2,))), "schedule": linear_warmup(3)}
+    second = {"params": parameter(torch.zeros(2)), "lr": 0.5, "schedule": None}
+    opt = SGD([first], lr=0.5)
+    opt.add_param_group(second)
+    assert all(map(operator.is_, opt.param_groups, (first, second)))
+    assert (len(first["params"]), first["schedule"]) == (2, linear_warmup(3).to_dict())
+    for lr in (0.25, 0.75):
+        second["lr"] = lr
+        p = second["params"][0]
+        p.grad = torch.ones(2)
+        before = p.detach().clone()
+        opt.step()
+        assert torch.equal(p, before - lr)
+
+
+def test_a_dict_that_is_refused_is_left_alone() -> None:
+    opt = SGD(models((3,)), lr=0.5)
+    group = {"params": models((2,)), "schedule": "no schedule", "lr": 0.1}
+    before = dict(group)
+    with pytest.raises(ValueError, match="no schedule"):
+        opt.add_param_group(group)
+    assert group == before
+    assert len(opt.param_groups) == 1
 
 
 def test_a_tensor_lr_is_never_copied() -> None:

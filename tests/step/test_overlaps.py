@@ -6,6 +6,7 @@ from support import parameter, randn, same_bits
 
 from fused_warmup import SGD
 from fused_warmup._step.overlaps import overlapping, span_of, waves
+from fused_warmup._step.plan import Plan
 
 N = 70_000  # work for two threads
 BACKENDS = [None, "cpu", "reference"]
@@ -172,3 +173,121 @@ def test_waves_are_in_the_order_of_the_parameters() -> None:
     assert waves(spans, [False] * 6) == [0, 0, 1, 2, 1, 0]
     assert waves(spans, [True] * 6) == [0] * 6
     assert waves(spans, [True, True, False, True, True, True]) == [0, 0, 1, 2, 0, 0]
+
+
+def _grad_of_another(params, opt):
+    params[1].grad = params[0].detach()
+
+
+def _grad_of_a_later_one(params, opt):
+    params[0].grad = params[1].detach()
+
+
+def _grad_transposed(params, opt):
+    params[1].grad = params[0].detach().t()
+
+
+def _grad_of_another_momentum(params, opt):
+    params[2].grad = opt.state[params[0]]["momentum_buffer"]
+
+
+def _grad_of_two_and_back(params, opt):
+    params[0].grad, params[2].grad = params[2].detach(), params[0].detach()
+
+
+def _grad_is_its_parameter(params, opt):
+    params[1].grad = params[1].detach()
+
+
+def _grad_is_its_momentum(params, opt):
+    params[1].grad = opt.state[params[1]]["momentum_buffer"]
+
+
+def _momentum_is_its_parameter(params, opt):
+    opt.state[params[1]]["momentum_buffer"] = params[1].detach()
+
+
+GRADIENTS = [
+    _grad_of_another,
+    _grad_of_a_later_one,
+    _grad_transposed,
+    _grad_of_another_momentum,
+    _grad_of_two_and_back,
+    _grad_is_its_parameter,
+    _grad_is_its_momentum,
+    _momentum_is_its_parameter,
+]
+
+
+@pytest.mark.parametrize("backend", [None, "reference"], ids=str)
+@pytest.mark.parametrize("tie", [False, True], ids=["", "tied"])
+@pytest.mark.parametrize("share", GRADIENTS)
+def test_gradients_in_memory_that_the_step_updates(share, tie, backend) -> None:
+    """Each update reads what those before it have left, as in torch's loop."""
+
+    def run(opt_class, **options):
+        params = [parameter(randn(300, 300, seed=i)) for i in range(4)]
+        if tie:
+            params[3] = parameter(params[0].detach())
+        opt = opt_class(params, lr=0.1, momentum=0.9, weight_decay=0.01, **options)
+        for step in range(6):
+            for i, p in enumerate(params):
+                p.grad = randn(*p.shape, seed=10 * step + i)
+            if step in (2, 3):
+                share(params, opt)
+            opt.step()
+        return params
+
+    ours, theirs = run(SGD, backend=backend), run(torch.optim.SGD, foreach=False)
+    assert all(map(same_bits, ours, theirs))
+
+
+def test_what_torch_refuses_is_refused() -> None:
+    """A gradient, or a momentum, that lies a little beside its parameter."""
+    base = torch.arange(N + 1.0)
+    p = parameter(base[1:])
+    opt = SGD([p], lr=0.1)
+    for step in range(3):
+        p.grad = base[:-1] if step == 1 else torch.ones(N)
+        before = base.clone()
+        if step == 1:
+            with pytest.raises(RuntimeError, match="single memory location"):
+                opt.step()
+        else:
+            opt.step()
+        assert same_bits(base, before) == (step == 1)
+    opt = SGD([p], lr=0.1, momentum=0.9)
+    opt.step()
+    opt.state[p]["momentum_buffer"] = base[:-1]
+    with pytest.raises(RuntimeError, match="single memory location"):
+        opt.step()
+    assert opt.steps_applied == 1
+
+
+@pytest.mark.parametrize("share", GRADIENTS)
+def test_a_backend_that_was_asked_for_says_what_it_cannot_do(share) -> None:
+    params = [parameter(randn(3, 3, seed=i)) for i in range(3)]
+    opt = SGD(params, lr=0.1, momentum=0.9, backend="cpu")
+    for p in params:
+        p.grad = torch.ones(3, 3)
+    opt.step()
+    share(params, opt)
+    before = [p.detach().clone() for p in params]
+    with pytest.raises(TypeError, match="shares memory with what the step updates"):
+        opt.step()
+    assert all(map(same_bits, params, before))
+    assert opt.steps_applied == 1
+
+
+def test_gradients_that_move_between_their_neighbours_stay_on_the_fast_path(monkeypatch) -> None:
+    params = [parameter(randn(50, seed=i)) for i in range(5)]
+    opt = SGD(params, lr=0.1, momentum=0.9)
+    monkeypatch.setattr(opt, "_step_after_a_change", lambda *_: pytest.fail("not the fast path"))
+    pool = randn(10, 50, seed=0)
+    opt._complete_state()
+    opt._plan = Plan(opt.state, opt.param_groups, opt._counters, opt._lr, None)
+    for step in range(6):
+        for i, p in enumerate(params):
+            p.grad = pool[(3 * i + step) % 10]
+        opt.step()
+    assert opt.steps_applied == 6

@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from ..._backend.reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER
 from ..._groups.names import describe
@@ -168,7 +169,11 @@ class StateReader:
                 state[p] = entry
                 continue
             group = self._group_of[p]
-            if entry or self._own.get(p) or p.requires_grad or p.grad is not None:
+            if is_lazy(p):  # what its shape will be, the step after its first forward looks at
+                if entry:
+                    state[p] = {name: _cast(p, value) for name, value in entry.items()}
+                    state[p]["step"] = self._counters.of(home(p))
+            elif entry or self._own.get(p) or p.requires_grad or p.grad is not None:
                 state[p] = self._entry(p, group, entry)
                 ensure_state(state, p, group)
                 state[p]["step"] = self._counters.of(home(p))
