@@ -34,6 +34,26 @@ py::object item_or_null(const py::list& list, size_t i) {
   return item.is_none() ? py::object() : item;
 }
 
+// Whether a parameter's .grad is torch's attribute, with no code of a subclass's before it.
+bool has_own_grad(const py::object& tensor, const py::object& torch_grad) {
+  const py::type type = py::type::of(tensor);
+  static PyObject* const get =
+      PyObject_GetAttrString(reinterpret_cast<PyObject*>(&PyBaseObject_Type), "__getattribute__");
+  return py::getattr(type, "grad").is(torch_grad) && type.attr("__getattribute__").ptr() == get;
+}
+
+// Whether group["lr"] is what the dict itself holds.
+bool is_plain_dict(PyObject* group) {
+  if (PyDict_CheckExact(group)) return true;
+  if (!PyDict_Check(group)) return false;
+  static PyObject* const get =
+      PyObject_GetAttrString(reinterpret_cast<PyObject*>(&PyDict_Type), "__getitem__");
+  const auto own = py::reinterpret_steal<py::object>(
+      PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(group)), "__getitem__"));
+  if (!own) PyErr_Clear();
+  return own.ptr() == get;
+}
+
 }  // namespace
 
 HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
@@ -97,7 +117,7 @@ void HostPlan::add_parameter(const py::object& tensor, const py::object& momentu
   parameter.tensor = tensor;
   parameter.tensor_look = look;
   parameter.type = Py_TYPE(tensor.ptr());
-  parameter.own_grad = py::getattr(py::type::of(tensor), "grad").is(torch_grad);
+  parameter.own_grad = has_own_grad(tensor, torch_grad);
   asks_for_grads_ = asks_for_grads_ || !parameter.own_grad || !parameter.tensor_look;
   parameter.entry.param = data_of(view);
   parameter.entry.param_dtype = *dtype;
@@ -150,7 +170,7 @@ bool HostPlan::read_groups(const py::list& groups) {
     if (groups.size() != groups_.size()) return false;  // a number's own code may change the list
     const py::object held = groups[i];
     PyObject* dict = held.ptr();
-    if (!PyDict_Check(dict)) return false;
+    if (!is_plain_dict(dict)) return false;
     Group& group = groups_[i];
     group.schedule = schedule_of_[i];
     group.momentum_schedule = momentum_schedule_of_[i];
@@ -218,6 +238,8 @@ bool HostPlan::look_at_scalars() {
 
 void HostPlan::read_grads(const py::object& grads) {
   static PyObject* const grad_name = name("grad");
+  // What goes may run Python code, which must find the plan in order.
+  const std::vector<py::object> before = std::move(grads_);
   grads_.clear();
   if (!grads.is_none()) {
     const auto list = grads.cast<py::list>();

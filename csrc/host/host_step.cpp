@@ -6,13 +6,13 @@ namespace fused_warmup {
 
 HostStep::HostStep(const py::object& watch, const py::list& frozen, const py::list& plans,
                    bool counts)
-    : watch_object_(watch), watch_(watch.cast<const Watch*>()), counts_(counts) {
+    : watch_object_(watch), watch_(&watch.cast<const Watch&>()), counts_(counts) {
   for (const py::handle each : frozen) {
     frozen_.push_back({py::reinterpret_borrow<py::object>(each), TensorLook(each.ptr())});
   }
   for (const py::handle each : plans) {
     plan_objects_.push_back(py::reinterpret_borrow<py::object>(each));
-    plans_.push_back(each.cast<HostPlan*>());
+    plans_.push_back(&each.cast<HostPlan&>());  // by reference: None is none
   }
   for (size_t i = 0; i < plans_.size(); ++i) {
     bool last = true;

@@ -47,8 +47,9 @@ bool visit_groups(PyObject* groups, See see) {
   static PyObject* const momentum_schedule_name = PyUnicode_InternFromString("momentum_schedule");
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(groups); ++i) {
     PyObject* group = PyList_GET_ITEM(groups, i);
+    if (!see(group)) return false;  // before a key's own comparison can take it away
     PyObject* params = PyDict_GetItem(group, params_name);
-    if (!see(group) || !see(params) || !see(PyDict_GetItem(group, schedule_name)) ||
+    if (!see(params) || !see(PyDict_GetItem(group, schedule_name)) ||
         !see(PyDict_GetItem(group, momentum_schedule_name))) {
       return false;
     }

@@ -8,10 +8,11 @@ Where all parts are native, one native call does both (csrc/host/host_step.cpp).
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn.parameter import is_lazy
 
 from .. import _backend as kernels
@@ -20,23 +21,15 @@ from .._backend.reference import FIRST_STEP_BEFORE, put_gradient, unscaled
 from .._groups import options
 from .._tensors.shards import is_flat_shard, is_sharded
 from . import routing
-from .counters import Counters, State, home
-from .overlaps import Span, overlapping, readers, span_of, waves
+from .counters import Counters, State
+from .overlaps import overlapping, readers, span_of
+from .places import Place, places_of, written_by
 from .sharded import ShardedPlan
 from .tracks import Tracks
 from .watch import PythonWatch
 from .writable import check_writable
 
 Groups = Sequence[Mapping[str, Any]]
-
-
-class Place(NamedTuple):
-    """What one part serves."""
-
-    wave: int  # see overlaps.py
-    is_native: bool  # the reference comes first: it alone may meet an error in its launch
-    backend: str
-    device: torch.device
 
 
 class Plan:
@@ -76,7 +69,7 @@ class Plan:
 
         parts: dict[Place, list[tuple[Tensor, int]]] = {}
         marks: dict[Place, list[Tensor | None]] = {}
-        places, any_shared = _places(members, state, groups, backend)
+        places, any_shared = places_of(members, state, groups, backend)
         self._members, self._members_places = members, places
         # Else the native parts themselves see where it is not so any more.
         self._depends_on_memory = any_shared or len(set(places)) > 1
@@ -125,6 +118,8 @@ class Plan:
         Returns:
             Whether the step was done (or skipped by ``found_inf``). False: nothing was touched.
         """
+        if forward_ad._current_level >= 0:  # tangents, which torch's operations move
+            return False
         if self._host_step is not None:
             step = (state, groups, grad_scale, found_inf, write_grads)
             return self._host_step.run(*step)  # type: ignore[no-any-return]
@@ -154,7 +149,7 @@ class Plan:
         for group in groups:
             options.check(group)
         if self._depends_on_memory:
-            places, _ = _places(self._members, state, groups, self._backend)
+            places, _ = places_of(self._members, state, groups, self._backend)
             if places != self._members_places:
                 return False
         copies: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -181,7 +176,7 @@ class Plan:
                 return False
         # A copy is of memory that no part looks at.
         originals = [] if self._depends_on_memory else [span_of(grad) for _, grad, _ in copies]
-        if originals and readers(_written(self._members, state), originals):
+        if originals and readers(written_by(self._members, state), originals):
             return False
         if self._launch() and unscales:
             for p, grad, copy in copies:
@@ -232,44 +227,6 @@ class Plan:
         for (_, device, _), part in zip(self._places, self.parts, strict=True):
             launched |= part.launch(self._counts and part is last[device])
         return launched
-
-
-def _written(
-    members: Sequence[tuple[Tensor, int]], state: State
-) -> list[tuple[Span | None, Span | None]]:
-    """Return where each parameter and its momentum lie."""
-    return [(span_of(p), span_of(state[p].get("momentum_buffer"))) for p, _ in members]
-
-
-def _places(
-    members: Sequence[tuple[Tensor, int]], state: State, groups: Groups, backend: str | None
-) -> tuple[list[Place], bool]:
-    """Return the part that each parameter goes to, and whether any reads what the step writes.
-
-    Raises:
-        TypeError: A gradient does, and ``backend`` is one that cannot tell in which order.
-    """
-    names = [routing.backend_of(p, groups[index], backend) for p, index in members]
-    written = _written(members, state)
-    read = readers(written, [span_of(p.grad) for p, _ in members])
-    shared = {reader for reader, _ in read}
-    shared |= {i for i, own in enumerate(written) if any(overlapping([(span,) for span in own]))}
-    for i in shared:
-        if names[i] != "reference" and backend is not None:
-            p, index = members[i]
-            raise TypeError(
-                f"the gradient or the momentum_buffer of {routing.describe(p, groups[index])} "
-                f"shares memory with what the step updates, which backend={backend!r} does side "
-                "by side: clone() it, or pass backend=None, which finds a way"
-            )
-        names[i] = "reference"
-    native = [name != "reference" for name in names]
-    order = waves(written, [not each for each in native], read)
-    places = [
-        Place(wave, is_native, name, home(p))
-        for wave, is_native, name, (p, _) in zip(order, native, names, members, strict=True)
-    ]
-    return places, bool(shared)
 
 
 def _shared_gradients(groups: Groups) -> list[tuple[Tensor, Tensor]]:

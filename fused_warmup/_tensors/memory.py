@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .shards import local_of
 
@@ -25,7 +26,25 @@ def is_expanded(tensor: Tensor) -> bool:
 
 def is_wrapper(tensor: Tensor) -> bool:
     """Tell whether a tensor stands for others, without memory of its own; fake ones do."""
-    return type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    by_class = type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    return by_class or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def _is_of_a_derivative(tensor: Tensor) -> bool:
+    """Tell whether torch.func.grad or jvp wraps a tensor, as they do all that is made inside."""
+    return torch._C._functorch.is_gradtrackingtensor(tensor)
+
+
+def is_dual(tensor: Tensor) -> bool:
+    """Tell whether a tensor carries a tangent of forward-mode AD, which no kernel would move."""
+    if not carries_tangents():
+        return False
+    return forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
+
+
+def carries_tangents() -> bool:
+    """Tell whether tensors may carry tangents now."""
+    return forward_ad._current_level >= 0
 
 
 def has_memory(tensor: Tensor) -> bool:
@@ -52,7 +71,7 @@ def has_number(tensor: Tensor) -> bool:
         tensor.numel() == 1
         and tensor.layout == torch.strided
         and not tensor.is_meta
-        and (not is_wrapper(tensor) or is_fake(tensor))
+        and (not is_wrapper(tensor) or is_fake(tensor) or _is_of_a_derivative(tensor))
         and has_memory(tensor)
     )
 

@@ -3,6 +3,7 @@
 import copy
 import io
 import operator
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -239,3 +240,50 @@ def test_repr_names_the_schedule() -> None:
     assert shown.startswith("SGD (\nParameter Group 0\n")
     assert "lr: 0.5" in shown
     assert "schedule: {'segments': [{'kind': 'poly'" in shown
+
+
+class Halved(dict):
+    """A group whose rate is worked out as it is asked for."""
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        return value / 2 if key == "lr" else value
+
+
+@pytest.mark.parametrize("backend", [None, *BACKENDS])
+def test_a_group_that_answers_for_itself(backend: str) -> None:
+    params = models((3,))
+    opt = SGD([Halved(params=params)], lr=1.0, backend=backend)
+    for step in range(3):
+        before = params[0].detach().clone()
+        params[0].grad = torch.ones(3)
+        opt.step()
+        assert torch.equal(params[0], before - 0.5), step
+
+
+@pytest.mark.parametrize("kind", [OrderedDict, type("Plain", (dict,), {})])
+def test_dicts_of_other_classes_take_the_fast_path(kind: type, monkeypatch: Any) -> None:
+    params = models((3,))
+    opt = SGD([kind(params=params)], lr=1.0)
+    for step in range(3):
+        params[0].grad = torch.ones(3)
+        opt.step()
+        if step == 0:
+            assert type(opt.param_groups[0]) is kind
+            monkeypatch.setattr(opt, "_step_after_a_change", lambda *_: pytest.fail("slow"))
+    assert opt.steps_applied == 3
+
+
+class Fives(torch.nn.Parameter):
+    def __getattribute__(self, name: str) -> Any:
+        return torch.full((3,), 5.0) if name == "grad" else super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("backend", [None, *BACKENDS])
+def test_a_gradient_of_a_class_that_answers_for_itself(backend: str) -> None:
+    p = Fives(torch.zeros(3))
+    torch.Tensor.grad.__set__(p, torch.ones(3))
+    opt = SGD([p], lr=1.0, backend=backend)
+    for _ in range(3):
+        opt.step()
+    assert p.tolist() == [-15.0] * 3

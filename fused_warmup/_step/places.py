@@ -1,0 +1,60 @@
+"""Which part of a step updates each parameter: by backend and device, and by who shares memory."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .._groups.names import describe
+from .counters import State, home
+from .overlaps import Span, overlapping, readers, span_of, waves
+from .routing import backend_of
+
+Members = Sequence[tuple[Tensor, int]]
+"""Parameters, each with the index of its group."""
+
+
+class Place(NamedTuple):
+    """What one part serves."""
+
+    wave: int  # see overlaps.py
+    is_native: bool  # the reference comes first: it alone may meet an error in its launch
+    backend: str
+    device: torch.device
+
+
+def written_by(members: Members, state: State) -> list[tuple[Span | None, Span | None]]:
+    """Return where each parameter and its momentum lie."""
+    return [(span_of(p), span_of(state[p].get("momentum_buffer"))) for p, _ in members]
+
+
+def places_of(
+    members: Members, state: State, groups: Sequence[Mapping[str, Any]], backend: str | None
+) -> tuple[list[Place], bool]:
+    """Return the part that each parameter goes to, and whether any reads what the step writes.
+
+    Raises:
+        TypeError: A gradient does, and ``backend`` is one that cannot tell in which order.
+    """
+    names = [backend_of(p, groups[index], backend) for p, index in members]
+    written = written_by(members, state)
+    read = readers(written, [span_of(p.grad) for p, _ in members])
+    shared = {reader for reader, _ in read}
+    shared |= {i for i, own in enumerate(written) if any(overlapping([(span,) for span in own]))}
+    for i in shared:
+        if names[i] != "reference" and backend is not None:
+            p, index = members[i]
+            raise TypeError(
+                f"the gradient or the momentum_buffer of {describe(p, groups[index])} "
+                f"shares memory with what the step updates, which backend={backend!r} does side "
+                "by side: clone() it, or pass backend=None, which finds a way"
+            )
+        names[i] = "reference"
+    native = [name != "reference" for name in names]
+    order = waves(written, [not each for each in native], read)
+    places = [
+        Place(wave, is_native, name, home(p))
+        for wave, is_native, name, (p, _) in zip(order, native, names, members, strict=True)
+    ]
+    return places, bool(shared)
