@@ -17,6 +17,9 @@ namespace {
 constexpr size_t MANY = 1000;
 constexpr size_t AHEAD = 8;
 
+// As in fused_warmup/_groups/options.py: a scheduler that ends at 0 may come out a rounding below.
+constexpr double LEAST_LR = -1e-12;
+
 // Interned once: a dict look-up then compares pointers.
 PyObject* name(const char* text) { return PyUnicode_InternFromString(text); }
 
@@ -147,7 +150,7 @@ bool HostPlan::has_many() const { return parameters_.size() >= MANY && reads_lib
 
 bool HostPlan::in_range(const Group& group) const {
   const auto good = [](double value) { return std::isfinite(value) && value >= 0; };
-  return good(group.lr) && good(group.weight_decay) && good(group.momentum) &&
+  return std::isfinite(group.lr) && group.lr >= LEAST_LR && good(group.weight_decay) && good(group.momentum) &&
          std::isfinite(group.dampening);
 }
 
@@ -209,7 +212,7 @@ bool HostPlan::look_at_rates() {
     group.lr_dtype = *dtype;
     if (device_.device_type != kDLCPU) continue;  // reading it would wait for the device
     const double value = base_lr(group);
-    if (!std::isfinite(value) || value < 0) return false;
+    if (!std::isfinite(value) || value < LEAST_LR) return false;
   }
   return true;
 }

@@ -24,6 +24,8 @@ DEFAULTS: dict[str, Any] = {
 }
 SCHEDULES = {"schedule": "lr", "momentum_schedule": "momentum"}
 """The options that are schedules, and what each is a factor of."""
+LEAST_LR = -1e-12
+"""The lowest rate that is taken: a torch scheduler that ends at 0 may come out a rounding below."""
 FLAGS = ("nesterov", "maximize", "differentiable", "foreach", "fused")
 
 
@@ -62,10 +64,10 @@ def check(group: Mapping[str, Any]) -> None:
     if isinstance(lr, Tensor):
         check_tensor_lr(lr)
     if not isinstance(lr, Tensor) or _is_on_the_host(lr):
-        _check_number("learning rate", lr, "a schedule may still bring the rate to 0")
+        _check_number("learning rate", lr, "a schedule may still bring the rate to 0", LEAST_LR)
     _check_number("momentum value", group["momentum"], "0 turns momentum off")
     _check_number("weight_decay value", group["weight_decay"], "0 turns weight decay off")
-    _check_number("dampening value", group["dampening"], "0 turns dampening off", negative=True)
+    _check_number("dampening value", group["dampening"], "0 turns dampening off", -math.inf)
     for name in FLAGS:
         check_flag(name, group.get(name))
 
@@ -115,7 +117,7 @@ def _is_on_the_host(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and type(tensor) in (Tensor, torch.nn.Parameter)
 
 
-def _check_number(what: str, value: Any, remedy: str, *, negative: bool = False) -> None:
+def _check_number(what: str, value: Any, remedy: str, least: float = 0.0) -> None:
     if isinstance(value, Tensor) and value.numel() != 1:
         raise ValueError(
             f"Invalid {what}: a tensor of shape {tuple(value.shape)}, it must have one element: "
@@ -134,8 +136,8 @@ def _check_number(what: str, value: Any, remedy: str, *, negative: bool = False)
         number = float(value.detach() if isinstance(value, Tensor) else value)
     except OverflowError:  # an int
         number = math.inf
-    if not math.isfinite(number) or (number < 0 and not negative):
-        bound = "finite" if negative else "finite and not negative"
+    if not math.isfinite(number) or number < least:
+        bound = "finite" if least == -math.inf else "finite and not negative"
         raise ValueError(f"Invalid {what}: {value}, it must be {bound} ({remedy})")
 
 

@@ -40,8 +40,8 @@ def clip_grad_norm_(
 
     Of FSDP2's and other DTensors the norm is that of the whole gradients, of all meshes together.
     The step leaves clipped gradients behind unless the optimizer was built with
-    ``write_grads=False``, which saves writing them. ``zero_grad()`` drops a clipping that no step
-    has used.
+    ``write_grads=False``, which saves writing them. ``opt.zero_grad()`` drops a clipping that no
+    step has used; a model's ``zero_grad()`` does not.
 
     Args:
         optimizer: The optimizer.

@@ -70,8 +70,8 @@ def run(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
                     )
                 args, kwargs = changed
         # Not around the hooks: one that steps again gets its hooks, as with torch.
-        optimizer._hooks_run = True
         try:
+            optimizer._hooks_run = True
             result = step(*args, **kwargs)
         finally:
             optimizer._hooks_run = False

@@ -199,8 +199,8 @@ class SGD(BaseOptimizer):
                     "step() was called from inside the same optimizer's step(): take the call out "
                     "of the gradient's property, the hook on a tensor or the __del__ that makes it"
                 )
-            self._is_updating = True
             try:
+                self._is_updating = True  # in here: a debugger may end any line with an exception
                 self._update_alone(attributes.get("grad_scale"), attributes.get("found_inf"))
             finally:
                 self._is_updating = False

@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 from .._backend import default_backend, device_obstacle, device_types
 from .._groups.names import describe
 from .._tensors.layout import is_dense, same_layout
-from .._tensors.memory import carries_tangents, has_number, is_dual, is_wrapper
+from .._tensors.memory import carries_tangents, has_number, is_dual, is_transformed
 from .._tensors.shards import is_sharded, local_of, split_alike
 
 NATIVE_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -22,8 +22,10 @@ def native_obstacle(tensor: Tensor) -> tuple[str, str] | None:
     Of a DTensor, the kernel uses the local tensor.
     """
     tensor = local_of(tensor)
-    if is_wrapper(tensor):
-        return f"is a {type(tensor).__name__} around others", "a plain tensor"
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return f"is a {type(tensor).__name__}", "a plain tensor"
+    if is_transformed(tensor):
+        return "is wrapped by torch.func", "a plain tensor"
     if is_dual(tensor):
         return "carries a tangent of forward-mode AD", "a plain tensor"
     if tensor.layout != torch.strided:

@@ -27,7 +27,12 @@ def is_expanded(tensor: Tensor) -> bool:
 def is_wrapper(tensor: Tensor) -> bool:
     """Tell whether a tensor stands for others, without memory of its own; fake ones do."""
     by_class = type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
-    return by_class or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return by_class or is_transformed(tensor)
+
+
+def is_transformed(tensor: Tensor) -> bool:
+    """Tell whether a transform of torch.func wraps a tensor, which has its own class still."""
+    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def _is_of_a_derivative(tensor: Tensor) -> bool:

@@ -103,6 +103,30 @@ def twice(kind: str) -> None:
             continue
 
 
+def steps_without(watch: Any, plans: list[Any]) -> None:
+    try:
+        _C.HostStep(watch, [], plans, True).run({}, [], None, None, False)
+    except (RuntimeError, TypeError):
+        return
+
+
+class Reentrant:
+    """A gradient, so called, that prepares the same plan again when it goes."""
+
+    def __init__(self, plan: Any) -> None:
+        self.plan = plan
+
+    def __del__(self) -> None:
+        self.plan.prepare([dict(GROUP)], [None, None], None, None, False)
+
+
+def prepares_again(kind: str) -> None:
+    plan = make(kind)
+    for _ in range(3):
+        plan.prepare([dict(GROUP)], [Reentrant(plan), Reentrant(plan)], None, None, False)
+    plan.prepare([dict(GROUP)], [None] * 2, None, None, False)
+
+
 def factors(segments: bytes, values: list[float], steps: list[int]) -> None:
     try:
         _C.schedule_factors(segments, values, steps)
@@ -145,6 +169,9 @@ CASES: dict[str, Callable[[], None]] = {
     },
     **{f"{kind}-without_prepare": partial(without_prepare, kind) for kind in KINDS},
     **{f"{kind}-twice": partial(twice, kind) for kind in KINDS},
+    **{f"{kind}-prepares_again": partial(prepares_again, kind) for kind in KINDS},
+    "HostStep-watch=None": partial(steps_without, None, []),
+    "HostStep-plan=None": partial(steps_without, _C.Watch({}, []), [None]),
     "factors-no_segments": partial(factors, b"", [], [0]),
     "factors-half_a_segment": partial(factors, LINE[:-8], [], [0]),
     "factors-no_values": partial(factors, TABLE, [], [0, 49]),

@@ -1,8 +1,11 @@
 """The contract of SGD beyond torch's: t, the rates, and groups."""
 
+import contextlib
 import copy
 import io
+import linecache
 import operator
+import sys
 from collections import OrderedDict
 from typing import Any
 
@@ -12,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import OPTIONS, models, parameter, randn, same_bits, set_grads, train
 from support.strategies import BUILT
+from torch.optim.lr_scheduler import LinearLR
 
 from fused_warmup import SGD, Schedule, linear_warmup
 from fused_warmup.schedules import constant, cosine, multi_step
@@ -287,3 +291,64 @@ def test_a_gradient_of_a_class_that_answers_for_itself(backend: str) -> None:
     for _ in range(3):
         opt.step()
     assert p.tolist() == [-15.0] * 3
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+@pytest.mark.parametrize("backend", [None, *BACKENDS])
+def test_a_torch_scheduler_that_ends_a_rounding_below_0(backend: str, as_tensor: bool) -> None:
+    """LinearLR to 0 comes to -1.85e-18 after 4 steps; torch steps on, and so does a load."""
+
+    def run(opt_class: Any, **options: Any) -> tuple[Any, Any, list[float]]:
+        params = models((3,))
+        lr = torch.tensor(0.1, dtype=torch.float64) if as_tensor else 0.1
+        opt = opt_class(params, lr=lr, momentum=0.9, **options)
+        scheduler = LinearLR(opt, 1 / 3, 0.0, 4)
+        rates = []
+        for step in range(7):
+            rates.append(float(opt.param_groups[0]["lr"]))
+            set_grads(params, step)
+            opt.step()
+            scheduler.step()
+            if step == 4:
+                opt.load_state_dict(copy.deepcopy(opt.state_dict()))
+        return params[0], opt, rates
+
+    ours, opt, rates = run(SGD, backend=backend)
+    theirs, _, expected = run(torch.optim.SGD, foreach=False)
+    assert rates == expected
+    assert as_tensor or rates[-1] < 0
+    assert same_bits(ours, theirs)
+    assert opt.get_last_lr() == [rates[-1]]
+
+
+@pytest.mark.parametrize("backend", [None, *BACKENDS])
+def test_a_debugger_that_ends_a_step_with_an_exception(backend: str) -> None:
+    """At any line of a step but the one that tidies up."""
+
+    class Quit(BaseException):
+        pass
+
+    params = models((3,))
+    opt = SGD(params, lr=0.1, backend=backend)
+    hooked = []
+    opt.register_step_post_hook(lambda *_: hooked.append(opt.steps_applied))
+    set_grads(params, 0)
+    opt.step()
+    for line in range(0, 400, 7):
+        left = [line]
+
+        def trace(frame: Any, event: str, arg: Any, left: list[int] = left) -> Any:
+            text = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+            if event == "line" and "= False" not in text:
+                left[0] -= 1
+                if left[0] == -1:
+                    raise Quit
+            return trace
+
+        sys.settrace(trace)
+        with contextlib.suppress(Quit):
+            opt.step()
+        sys.settrace(None)
+        hooked.clear()
+        opt.step()
+        assert hooked == [opt.steps_applied], line
