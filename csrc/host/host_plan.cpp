@@ -150,8 +150,8 @@ bool HostPlan::has_many() const { return parameters_.size() >= MANY && reads_lib
 
 bool HostPlan::in_range(const Group& group) const {
   const auto good = [](double value) { return std::isfinite(value) && value >= 0; };
-  return std::isfinite(group.lr) && group.lr >= LEAST_LR && good(group.weight_decay) && good(group.momentum) &&
-         std::isfinite(group.dampening);
+  return std::isfinite(group.lr) && group.lr >= LEAST_LR && good(group.weight_decay) &&
+         good(group.momentum) && std::isfinite(group.dampening);
 }
 
 // A tensor of one element on the plan's device.
