@@ -21,7 +21,8 @@ PARTS = ("build", "checks", "measure")
 SHARES = {"build": 0.3, "checks": 0.33}  # of the whole time, at most
 REPORTING = 15  # seconds kept for the report
 WORKER_BROKEN = 3  # exit status: the CUDA context cannot be used any more
-MAX_WORKERS = 4
+MAX_WORKERS = 8
+STARTING = 90  # seconds that a worker may take between two cases
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -101,6 +102,26 @@ def forget(results: Any, only: str) -> None:
     results.save()
 
 
+class Watch:
+    """Notices a hang: a case that takes three times what it needs costs itself and no other."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._running, self._since = path, None, time.monotonic()
+
+    def __call__(self) -> str:
+        """Return why the worker is to be killed; "" if it is not."""
+        from .gpu_tasks import NEEDED
+        from .results import Results
+
+        running = Results.load(self._path).data.get("running")
+        if running != self._running:
+            self._running, self._since = running, time.monotonic()
+        limit = 3 * NEEDED.get(running[0], 5) if running else STARTING
+        if time.monotonic() - self._since < limit:
+            return ""
+        return f"as a hang: it needs a third of {limit} s" if running else "before a case began"
+
+
 def measure(options: argparse.Namespace, seconds: float, log: Log) -> None:
     """Run the measurements in a process of their own; in a new one where a CUDA error ended it."""
     from .gpu_checks import Process, tail
@@ -116,13 +137,17 @@ def measure(options: argparse.Namespace, seconds: float, log: Log) -> None:
         command += ["--commit", options.commit, *["--rehearse"] * options.rehearse]
         worker = Process(f"worker {attempt}", command)
         worker.start()
-        row = worker.finish(end)
+        # A rehearsal's machine may be as slow as it likes.
+        watch = str if options.rehearse else Watch(options.out / "results.json")
+        row = worker.finish(end, watch)
         log(tail(worker.output))
         if row["status"] == 0:
             break
         results = Results.load(options.out / "results.json")
         running = results.data.pop("running", None)
-        if running is not None:
+        if running is not None and running[1] in results.data["parts"].get(running[0], {}):
+            results.save()  # its row, with the error's own words, was written before the end
+        elif running is not None:
             why = row.get("error", f"the process ended with status {row['status']}")
             results.add(*running, {"error": why, "output": tail(worker.output, 2000)})
         elif row["status"] != WORKER_BROKEN:
@@ -167,11 +192,12 @@ def work(options: argparse.Namespace) -> int:
         print(f"{task.part}: {task.case}: {row.get('error', 'done')} ({row['seconds']} s)")
         del results.data["running"]
         results.save()
-        if "error" in row and device.type == "cuda":
+        if device.type == "cuda":  # a contender's error may have ended it, too
             try:
                 torch.cuda.synchronize()
-            except RuntimeError:
-                return WORKER_BROKEN
+            except RuntimeError as error:
+                print(f"the CUDA context is dead: {error}", flush=True)
+                os._exit(WORKER_BROKEN)  # destructors that meet the error again would abort
     return 0
 
 

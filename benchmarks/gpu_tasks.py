@@ -40,6 +40,15 @@ def bandwidth_task(results: Results, settings: Settings) -> Task:
     return Task("bandwidth", "device to device copy", run)
 
 
+def compare(settings: Settings, *case: Any) -> Row:
+    """Compare steps, and measure a copy of as many bytes beside them, which large ones outrun."""
+    row = step.compare(settings, *case)
+    if settings.device.type == "cuda":
+        size = max(row["bytes"] // 2 // 4096 * 4096, 4096)
+        row["copy"] = device_time.copy_bandwidth(step.device_timer(), (size,))
+    return row
+
+
 def step_tasks(settings: Settings) -> list[Task]:
     """Return the steps; all variants of torch's are compared over one set only."""
     device = settings.device
@@ -59,7 +68,7 @@ def step_tasks(settings: Settings) -> list[Task]:
         Task(
             "step",
             f"{shape_set.name}, {str(dtype).removeprefix('torch.')}",
-            functools.partial(step.compare, settings, shape_set, contenders, dtype),
+            functools.partial(compare, settings, shape_set, contenders, dtype),
         )
         for shape_set, dtype, contenders in cases
     ]

@@ -1,5 +1,6 @@
 """What a run found, in one JSON file that is written anew after each task."""
 
+import contextlib
 import gc
 import json
 import platform
@@ -79,7 +80,8 @@ class Results:
         self.add(task.part, task.case, row)
         gc.collect()
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            with contextlib.suppress(RuntimeError):  # a dead context's, which the caller looks for
+                torch.cuda.empty_cache()
         return "error" not in row
 
 

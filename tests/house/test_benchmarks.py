@@ -22,6 +22,7 @@ from benchmarks import (
     gpu,
     gpu_checks,
     gpu_goals,
+    gpu_tasks,
     measure,
     model,
     pipelines,
@@ -334,6 +335,7 @@ def full_results(path: Path) -> Results:
             case,
             {
                 "bytes": 960.0,
+                "copy": {"bytes_a_second": 1e12},
                 "times": {ours: {"device": {"median": 1e-9}, "host": {"median": 20e-6}}},
                 "ratios": {kind: {fused: {"median": 12.0}} for kind in ("device", "host")},
                 "trace": {ours: {"kernels": 1.0, "copies": 0.0, "syncs": 0.0}},
@@ -405,7 +407,7 @@ def test_measuring_goes_on_after_a_worker_breaks(
         def start(self) -> None:
             self.output.write_text("what it printed")
 
-        def finish(self, deadline: float) -> dict[str, Any]:
+        def finish(self, deadline: float, watch: object) -> dict[str, Any]:
             status = next(statuses)
             if status == -11:
                 results.data["running"] = ["step", "the case that crashed"]
@@ -419,6 +421,104 @@ def test_measuring_goes_on_after_a_worker_breaks(
     assert next(statuses, None) is None
     row = Results.load(results.path).data["parts"]["step"]["the case that crashed"]
     assert row["error"] == "the process ended with status -11"
+
+
+def test_a_hang_costs_its_own_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = Results(tmp_path / "results.json")
+    results.save()
+    commands = iter([["sleep", f"{10 * PATIENCE:.0f}"], ["true"]])
+
+    class Worker(gpu_checks.Process):
+        def start(self) -> None:
+            self.command = next(commands)
+            if self.command != ["true"]:
+                results.data["running"] = ["step", "the case that hangs"]
+                results.save()
+            super().start()
+
+    monkeypatch.setattr(gpu_checks, "WORK", tmp_path)
+    monkeypatch.setattr(gpu_checks, "Process", Worker)
+    monkeypatch.setitem(gpu_tasks.NEEDED, "step", 0.5)
+    options = gpu.arguments().parse_args(["--out", str(tmp_path)])
+    gpu.measure(options, PATIENCE, gpu.Log(tmp_path / "log.txt"))
+    assert next(commands, None) is None
+    saved = Results.load(results.path).data
+    assert "as a hang" in saved["parts"]["step"]["the case that hangs"]["error"]
+    assert "running" not in saved
+
+
+def test_a_dead_context_keeps_the_words_of_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = Results(tmp_path / "results.json")
+
+    def die() -> dict[str, Any]:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    def dead() -> None:
+        raise RuntimeError("the same again")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", dead)
+    assert not results.run(Task("step", "a case", die))
+    results.data["running"] = ["step", "a case"]  # as the worker leaves it, which ends there
+    results.save()
+
+    class Worker(gpu_checks.Process):
+        def start(self) -> None:
+            self.output.write_text("")
+
+        def finish(self, deadline: float, watch: object) -> dict[str, Any]:
+            running = "running" in Results.load(results.path).data
+            return {"status": gpu.WORKER_BROKEN if running else 0, "seconds": 1.0}
+
+    monkeypatch.setattr(gpu_checks, "WORK", tmp_path)
+    monkeypatch.setattr(gpu_checks, "Process", Worker)
+    options = gpu.arguments().parse_args(["--out", str(tmp_path)])
+    gpu.measure(options, 60, gpu.Log(tmp_path / "log.txt"))
+    saved = Results.load(results.path).data
+    assert saved["parts"]["step"]["a case"]["error"].endswith(
+        "illegal memory access was encountered"
+    )
+    assert "running" not in saved
+
+
+@pytest.mark.parametrize(
+    ("variable", "told"),
+    [({}, "is dead after test_it.py::test_breaks: what is"), ({"PYTEST_XDIST_WORKER": "gw0"}, "")],
+)
+def test_gpu_tests_end_with_their_context(
+    tmp_path: Path, variable: dict[str, str], told: str
+) -> None:
+    (tmp_path / "torch.py").write_text(
+        "class cuda:\n"
+        "    dead = False\n"
+        "    is_initialized = staticmethod(lambda: True)\n"
+        "    def synchronize():\n"
+        "        if cuda.dead: raise RuntimeError('sticky')\n"
+    )
+    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "gpu" / "conftest.py").read_text())
+    (tmp_path / "test_it.py").write_text(
+        "import torch\n"
+        "def test_fails(): assert False\n"
+        "def test_breaks():\n"
+        "    torch.cuda.dead = True\n"
+        "    assert False, 'its own words'\n"
+        "def test_never(): print('never')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-vs", "test_it.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), **variable},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert told in done.stdout
+    assert "test_fails FAILED" in done.stdout
+    assert "test_breaks FAILED" in done.stdout
+    assert "never" not in done.stdout
 
 
 def test_contender_that_fails_leaves_the_others_their_figures() -> None:
