@@ -27,8 +27,8 @@ OTHER_TESTS = (
     "--continue-on-collection-errors",  # a package that is missing costs its own tests alone
 )
 # What the sanitizers, which slow kernels down, watch: every way in which the kernel reaches memory.
-# A backend in brackets is that of a test's name: all of these tests are marked with "cuda". Of 3,200
-# groups they would take minutes.
+# A backend in brackets is that of a test's name: all of these tests are marked with "cuda". 3,200
+# groups would take minutes.
 SANITIZED = (
     "not steady and not more_groups and (groups or strides or skipped or written_back or move or "
     "current_stream or more_tensors or ((two_graphs or outlives or update_captured) and [cuda]))"
