@@ -1,4 +1,9 @@
-"""Lightning: the step computes the rate; `opt.scheduler()` lets LearningRateMonitor log it."""
+"""Lightning: the step computes the rate; `opt.scheduler()` lets LearningRateMonitor log it.
+
+Trainer's ``gradient_clip_val`` works in any precision: the hook lets the step clip. Lightning's own
+clipping refuses optimizers that unscale, in "bf16-mixed" too; without the hook, build the optimizer
+with ``unscale=False``.
+"""
 
 import lightning as L
 import torch
@@ -24,9 +29,23 @@ class Net(L.LightningModule):
             "lr_scheduler": {"scheduler": opt.scheduler(), "interval": "step"},
         }
 
+    def configure_gradient_clipping(
+        self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
+    ):
+        if gradient_clip_val:
+            scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # of "16-mixed"
+            fused_warmup.clip_grad_norm_(optimizer, gradient_clip_val, scaler=scaler)
+
 
 if __name__ == "__main__":
     data = torch.utils.data.TensorDataset(torch.randn(320, 16), torch.randint(4, (320,)))
-    trainer = L.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        precision="bf16-mixed",
+        gradient_clip_val=1.0,
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+    )
     trainer.fit(Net(), torch.utils.data.DataLoader(data, batch_size=8))
     print(trainer.optimizers[0].steps_applied, "steps")

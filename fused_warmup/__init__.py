@@ -1,5 +1,7 @@
 """SGD whose fused kernel computes the learning rate itself, warm-up included, on the device."""
 
+import torch
+
 from . import schedules
 from ._backend import Backend, backends
 from ._optim.clipping import clip_grad_norm_
@@ -9,7 +11,26 @@ from ._optim.sgd import SGD
 from .conversions import convert, from_timm, from_torch, get_schedule, momentum_from_torch
 from .conversions.super_gradients import SuperGradientsRecipe, from_super_gradients
 from .recipes import LargeMinibatch, large_minibatch, split_weight_decay
-from .schedules import Schedule, constant_warmup, cosine_warmup, exponential_warmup, linear_warmup
+from .schedules import (
+    Schedule,
+    constant,
+    constant_warmup,
+    cosine,
+    cosine_restarts,
+    cosine_warmup,
+    cyclic,
+    exponential,
+    exponential_warmup,
+    inverse_sqrt,
+    join_schedules,
+    linear,
+    linear_warmup,
+    multi_step,
+    one_cycle,
+    polynomial,
+    step,
+    warmup_stable_decay,
+)
 
 __all__ = [
     "SGD",
@@ -23,21 +44,39 @@ __all__ = [
     "SuperGradientsRecipe",
     "backends",
     "clip_grad_norm_",
+    "constant",
     "constant_warmup",
     "convert",
+    "cosine",
+    "cosine_restarts",
     "cosine_warmup",
+    "cyclic",
+    "exponential",
     "exponential_warmup",
     "from_super_gradients",
     "from_timm",
     "from_torch",
     "get_schedule",
+    "inverse_sqrt",
+    "join_schedules",
     "large_minibatch",
+    "linear",
     "linear_warmup",
     "momentum_from_torch",
+    "multi_step",
+    "one_cycle",
+    "polynomial",
     "schedules",
     "split_weight_decay",
+    "step",
+    "warmup_stable_decay",
 ]
 __version__ = "0.1.0"
 
 # A pickle names a class by its module: it shall be one that stays where it is.
 SGD.__module__ = RateInForce.__module__ = __name__
+
+# A Schedule in a file loads under torch.load(weights_only=True): it is data.
+torch.serialization.add_safe_globals(
+    [Schedule, schedules.Segment, schedules.Kind, schedules.PastEnd]
+)

@@ -1,6 +1,7 @@
 """A schedule written as Python calls of the builders, read without running any code."""
 
 import ast
+import difflib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -40,11 +41,11 @@ def parse_schedule(text: str) -> Schedule:
 
     Example:
         >>> parse_schedule("linear_warmup(4).then(step(2, gamma=0.5))")
-        Schedule(0: poly 0 -> 1 in 4; 4: exp 1 -> 0 in 2, on and on; steps=None)
+        linear_warmup(4).then(step(2, gamma=0.5))
         >>> parse_schedule("__import__('os')")
         Traceback (most recent call last):
             ...
-        ValueError: __import__ is no builder: use one of constant, constant_warmup, ...
+        ValueError: __import__ is no builder: use one of constant, ...
     """
     if len(text) > MAX_TEXT:
         raise ValueError(
@@ -69,6 +70,12 @@ def parse_schedule(text: str) -> Schedule:
 def shown(text: str) -> str:
     """Return a text in quotes, cut where it is long."""
     return repr(text if len(text) <= 80 else f"{text[:60]} ... {text[-15:]}")
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, BUILDERS, 1)
+    meant = f", did you mean {near[0]}?" if near else ":"
+    return f"{name} is no builder{meant} use one of {', '.join(BUILDERS)}"
 
 
 def _too_deep() -> str:
@@ -113,8 +120,7 @@ class _Reader:
     def _call(self, node: ast.Call) -> Any:
         if isinstance(node.func, ast.Name):
             if node.func.id not in BUILDERS:
-                names = ", ".join(list(BUILDERS)[:2])
-                raise ValueError(f"{node.func.id} is no builder: use one of {names}, ...")
+                raise ValueError(_unknown(node.func.id))
             function = BUILDERS[node.func.id]
         elif isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
             owner = self.value(node.func.value)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ..schedules.plain import PlainSchedule
 from . import checkpoints
 from .checkpoints.resuming import Source
 from .counted import CountedOptimizer
@@ -13,11 +14,32 @@ from .scheduler import RateInForce
 from .unscheduled import without_schedules
 
 
+class InGroups:
+    """An option that groups hold: as an attribute of the optimizer it would change nothing."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._error = (
+            f"an optimizer has no attribute {name!r}, its groups have one each: set "
+            f"opt.param_groups[i][{name!r}], or pass {name}= when it is built"
+        )
+
+    def __get__(self, optimizer: Any, owner: type) -> Any:
+        if optimizer is None:
+            return self
+        raise AttributeError(self._error)
+
+    def __set__(self, optimizer: Any, value: Any) -> None:
+        raise AttributeError(self._error)
+
+
 class BaseOptimizer(CountedOptimizer):
     """An optimizer with schedules, as users hold it: rates to read, checkpoints to save and load.
 
     The base of `fused_warmup.SGD`; not made by itself.
     """
+
+    schedule = InGroups()
+    momentum_schedule = InGroups()
 
     def get_last_lr(self) -> list[float]:
         """Return the rate that the last applied step used, one float a group.
@@ -59,6 +81,17 @@ class BaseOptimizer(CountedOptimizer):
             [0.2]
         """
         return without_schedules(self)
+
+    def __repr__(self) -> str:
+        """As torch has it, but a schedule is the calls that make it, and not all of its numbers."""
+        lines = [f"{type(self).__name__} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            for key in sorted(group.keys() - {"params"}):
+                value = group[key]
+                shown = repr(value.schedule) if isinstance(value, PlainSchedule) else value
+                lines.append(f"    {key}: {shown}")
+        return "\n".join([*lines, ")"])
 
     # -- saving and loading ----------------------------------------------------------------------
 

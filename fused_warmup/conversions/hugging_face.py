@@ -1,5 +1,6 @@
 """Hugging Face's schedules, by the names and arguments of transformers.get_scheduler."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ METRIC_DRIVEN = ("reduce_lr_on_plateau", "greedy")
 
 def get_schedule(
     name: str,
-    num_warmup_steps: int | None = None,
+    num_warmup_steps: float | None = None,
     num_training_steps: int | None = None,
     scheduler_specific_kwargs: Mapping[str, Any] | None = None,
     *,
@@ -29,7 +30,8 @@ def get_schedule(
         name: "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts",
             "polynomial", "inverse_sqrt", "cosine_with_min_lr", "cosine_warmup_with_min_lr" or
             "warmup_stable_decay" (a transformers.SchedulerType, too).
-        num_warmup_steps: Steps of the warm-up.
+        num_warmup_steps: Steps of the warm-up; a float below 1 is the part of the training that it
+            takes, rounded up, as in TrainingArguments' ``warmup_steps``.
         num_training_steps: Steps of the training, warm-up included.
         scheduler_specific_kwargs: What get_scheduler takes under this name.
         lr: The optimizer's learning rate, where an argument is an absolute rate: ``lr_end`` of
@@ -51,7 +53,7 @@ def get_schedule(
     Example:
         >>> get_schedule("linear", num_warmup_steps=2, num_training_steps=6)(range(7))
         [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0]
-        >>> get_schedule("cosine_with_min_lr", 2, 6, min_lr_rate=0.1)
+        >>> print(get_schedule("cosine_with_min_lr", 2, 6, min_lr_rate=0.1))
         Schedule(0: poly 0 -> 1 in 2; 2: cos 1 -> 0.1 in 4, every 8, on and on; steps=6)
     """
     name = str(getattr(name, "value", name))
@@ -64,7 +66,7 @@ def get_schedule(
         raise ValueError(f"name={name!r} is unknown: use one of {', '.join(map(repr, BUILDERS))}")
     arguments = {**(scheduler_specific_kwargs or {}), **kwargs}
     if num_warmup_steps is not None:
-        arguments["num_warmup_steps"] = num_warmup_steps
+        arguments["num_warmup_steps"] = _warmup_steps(num_warmup_steps, num_training_steps)
     if num_training_steps is not None:
         arguments["num_training_steps"] = num_training_steps
     _make_relative(name, arguments, lr)
@@ -83,6 +85,22 @@ def get_schedule(
     if num_training_steps is None:
         return schedule
     return schedule.lasting(whole("num_training_steps", num_training_steps, 1))
+
+
+def _warmup_steps(steps: float, training: int | None) -> float:
+    """Return a number of steps, of which a part of the training may have been given."""
+    if not isinstance(steps, float):
+        return steps
+    if steps.is_integer():
+        return int(steps)
+    if not 0.0 < steps < 1.0:
+        return whole("num_warmup_steps", steps, 0)  # type: ignore[arg-type]  # which raises
+    if training is None:
+        raise TypeError(
+            f"num_warmup_steps={steps} is a part of the training, whose length is missing: pass "
+            "num_training_steps=, or whole steps"
+        )
+    return math.ceil(whole("num_training_steps", training, 1) * steps)
 
 
 def _make_relative(name: str, arguments: dict[str, Any], lr: float | None) -> None:

@@ -65,7 +65,7 @@ def from_torch(
         >>> decay = torch.optim.lr_scheduler.ExponentialLR(opt, 0.5)
         >>> both = torch.optim.lr_scheduler.SequentialLR(opt, [warmup, decay], [3])
         >>> from_torch(both)
-        Schedule(0: poly 0.25 -> 1 in 3; 3: exp 1 -> 0 in 1, on and on; steps=None)
+        linear_warmup(3, start=0.25).then(exponential(0.5, 1))
         >>> from_torch(both)(range(6))
         [0.25, 0.5, 0.75, 1.0, 0.5, 0.25]
     """

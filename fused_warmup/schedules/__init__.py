@@ -9,7 +9,7 @@ Example:
     >>> from fused_warmup.schedules import cosine, linear_warmup
     >>> schedule = linear_warmup(4, start=0.5).then(cosine(8))
     >>> schedule
-    Schedule(0: poly 0.5 -> 1 in 4; 4: cos 1 -> 0 in 8; steps=12)
+    linear_warmup(4, start=0.5).then(cosine(8))
     >>> [round(factor, 3) for factor in schedule(range(0, 13, 2))]
     [0.5, 0.75, 1.0, 0.854, 0.5, 0.146, 0.0]
 """

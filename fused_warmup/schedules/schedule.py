@@ -49,6 +49,8 @@ class Schedule(HasAttributes):
         >>> decay = Schedule((Segment(Kind.COS, length=10),), steps=10)
         >>> schedule = warmup.then(decay)
         >>> schedule
+        linear_warmup(4, start=0.2).then(cosine(10))
+        >>> print(schedule)
         Schedule(0: poly 0.2 -> 1 in 4; 4: cos 1 -> 0 in 10; steps=14)
         >>> schedule(2), schedule([4, 9, 14])
         (0.6, [1.0, 0.5, 0.0])
@@ -175,7 +177,7 @@ class Schedule(HasAttributes):
 
         Example:
             >>> Schedule((Segment.constant(0.5),)).lasting(10)
-            Schedule(0: 0.5; steps=10)
+            constant(0.5, 10)
         """
         return replace(self, steps=whole("steps", steps, 1))
 
@@ -301,6 +303,12 @@ class Schedule(HasAttributes):
         return b"".join(records), tuple(values)
 
     def __repr__(self) -> str:
+        """The builders' calls that make it, which read back; a summary of what is long."""
+        from .spelling import spell
+
+        return spell(self) or str(self)
+
+    def __str__(self) -> str:
         shown = [f"{segment.start}: {_summary(segment)}" for segment in self.segments]
         if len(shown) > 6:
             shown[4:-1] = [f"... {len(shown) - 5} more ..."]

@@ -76,7 +76,7 @@ def multi_step(
         >>> multi_step([2, 4], gamma=0.5)(range(6))
         [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
         >>> multi_step(epochs=(30, 60, 80), steps_per_epoch=100)
-        Schedule(0: 1; 3000: 0.1; 6000: 0.01; 8000: 0.001; steps=None)
+        multi_step([3000, 6000, 8000], gamma=0.1)
     """
     gamma = finite("gamma", gamma, 0.0)
     if milestones is not None and epochs is None:

@@ -44,7 +44,7 @@ def constant_warmup(
         >>> constant_warmup(2, factor=0.5)(range(4))
         [0.5, 0.5, 1.0, 1.0]
     """
-    length = steps_of(steps, epochs, steps_per_epoch)
+    length = _length(steps, epochs, steps_per_epoch)
     low = Segment.constant(finite("factor", factor, 0.0))
     return Schedule((low, Segment.constant(1.0, start=length)), length)
 
@@ -93,7 +93,7 @@ def linear_warmup(
         >>> linear_warmup(epochs=0.5, steps_per_epoch=7).steps
         4
     """
-    length = steps_of(steps, epochs, steps_per_epoch)
+    length = _length(steps, epochs, steps_per_epoch)
     return _ramp(Kind.POLY, length, start, count_from)
 
 
@@ -133,7 +133,7 @@ def cosine_warmup(
         >>> [round(factor, 4) for factor in cosine_warmup(4)(range(5))]
         [0.0, 0.1464, 0.5, 0.8536, 1.0]
     """
-    length = steps_of(steps, epochs, steps_per_epoch)
+    length = _length(steps, epochs, steps_per_epoch)
     return _ramp(Kind.COS, length, start, count_from)
 
 
@@ -169,11 +169,21 @@ def exponential_warmup(
         >>> [round(factor, 4) for factor in exponential_warmup(4)(range(6))]
         [0.01, 0.0316, 0.1, 0.3162, 1.0, 1.0]
     """
-    length = steps_of(steps, epochs, steps_per_epoch)
+    length = _length(steps, epochs, steps_per_epoch)
     start = finite("start", start, 0.0, exclusive=True)
     rise = Segment(Kind.EXP, length=length, a=start, p=-math.log(start))
     # The formula may miss 1 by a rounding error; a segment of its own does not.
     return Schedule((rise, Segment.constant(1.0, start=length)), length)
+
+
+def _length(steps: int | None, epochs: float | None, steps_per_epoch: int | None) -> int:
+    for name, value in (("steps", steps), ("epochs", epochs)):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0:
+            raise ValueError(
+                f"a warm-up of {name}={value} is none, it takes at least one step: leave it out, "
+                "as in schedule = warmup(n).then(decay) if n else decay"
+            )
+    return steps_of(steps, epochs, steps_per_epoch)
 
 
 def _ramp(kind: Kind, length: int, start: float, count_from: int) -> Schedule:

@@ -220,3 +220,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     main(["info"])
     assert "reference    yes" in capsys.readouterr().out
+
+
+def test_an_unknown_builder_is_told_what_was_meant_and_what_there_is() -> None:
+    with pytest.raises(ValueError, match=r"cosin is no builder, did you mean cosine\?") as caught:
+        parse_schedule("linear_warmup(5).then(cosin(9))")
+    missing = [name for name in BUILDERS if name not in str(caught.value)]
+    assert not missing

@@ -125,7 +125,7 @@ def test_a_common_recipe_takes_a_few_segments():
     recipe = from_super_gradients(
         {"initial_lr": 0.5, "max_epochs": 8, "lr_warmup_epochs": 3, "lr_mode": "cosine"}, 100
     )
-    assert repr(recipe.schedule) == (
+    assert str(recipe.schedule) == (
         "Schedule(0: poly 0.25 -> 1 in 300; 300: 1; 301: cos 1 -> 0.01 in 501; "
         "800: 0.0100876; steps=800)"
     )

@@ -3,6 +3,7 @@
 Trainer turns ``precision="16-mixed"`` on a CPU into bfloat16; the plugin itself runs there.
 """
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from twins import OPTIONS, SCHEDULE, assert_same, build
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "with_lightning.py"
 DOCS = (Path(__file__).parents[2] / "docs" / "coming_from.md").read_text()
 
 
@@ -76,11 +78,50 @@ def test_clipping_wants_unscale_false(tmp_path: Path) -> None:
     assert not torch.equal(net.net[0].weight, plain_loop(inputs)[0][0].weight)  # it did clip
 
 
+class Clipping(Overflowing):
+    """The hook of examples/with_lightning.py."""
+
+    configure_gradient_clipping = runpy.run_path(str(EXAMPLE))["Net"].configure_gradient_clipping
+
+
+def test_the_examples_hook_clips_in_the_step(tmp_path: Path) -> None:
+    net, inputs = Clipping(), batches(2)
+    rates, applied = fit(net, tmp_path, inputs, gradient_clip_val=0.5)
+    plain, expected, count = plain_loop(inputs, clip=0.5)
+    assert_same(net.net, plain)
+    assert (rates, applied) == (pytest.approx(expected, rel=1e-12), count)
+
+
+class Steady(Clipping):
+    """Without the batches that overflow, which only a scaler skips."""
+
+    training_step = Net.training_step  # type: ignore[assignment]
+
+
+class LeftToLightning(Steady):
+    configure_gradient_clipping = L.LightningModule.configure_gradient_clipping
+
+
+def test_bfloat16_clips_as_lightning_does(tmp_path: Path) -> None:
+    """Lightning's own clipping refuses optimizers that unscale in bf16-mixed, too."""
+    inputs, nets = batches(2), []
+    for net in (Steady(), LeftToLightning(unscale=False)):
+        trainer = L.Trainer(
+            accelerator="cpu", precision="bf16-mixed", gradient_clip_val=0.5, max_epochs=1,
+            logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, default_root_dir=tmp_path,
+        )  # fmt: skip
+        trainer.fit(net, DataLoader(inputs, batch_size=None))
+        nets.append(net.net)
+    assert_same(*nets)
+
+
 def test_clipping_without_it_is_refused_by_lightning(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="SGD, does not allow for gradient clipping"):
         fit(Overflowing(), tmp_path, batches(1), gradient_clip_val=0.5)
     remedy = next(line for line in DOCS.split("\n- ") if "gradient_clip_val" in line)
     assert "16-mixed" in remedy
+    assert "bf16-mixed" in remedy
     assert "`unscale=False`" in remedy
 
 

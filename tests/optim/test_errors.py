@@ -259,3 +259,12 @@ def test_hook_that_returns_nonsense() -> None:
     opt.register_step_pre_hook(lambda *_: (1, 2, 3))
     with refused(opt, RuntimeError, "must return None or a tuple", "(1, 2, 3)"):
         opt.step()
+
+
+@pytest.mark.parametrize("name", ["schedule", "momentum_schedule"])
+def test_a_schedule_is_no_attribute_of_the_optimizer(name: str) -> None:
+    """Set there, it changed nothing."""
+    opt = SGD(models((3,)), lr=0.1)
+    with pytest.raises(AttributeError, match=rf"opt.param_groups\[i\]\['{name}'\]"):
+        setattr(opt, name, linear_warmup(4))
+    assert not hasattr(opt, name)

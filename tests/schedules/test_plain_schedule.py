@@ -12,7 +12,7 @@ import torch
 from support import models, nothing_moves, train
 
 from fused_warmup import SGD, Schedule
-from fused_warmup.schedules import cosine, linear, linear_warmup, table
+from fused_warmup.schedules import cosine, linear, linear_warmup, step, table
 from fused_warmup.schedules.plain import PlainSchedule
 
 FORMULA = {"kind": "poly", "length": 4.0}
@@ -269,3 +269,11 @@ def test_pickles_of_optimizers_and_groups(protocol):
         == repr(group["schedule"])
         == repr(schedule.to_dict())
     )
+
+
+def test_a_schedule_in_a_file_loads_as_data() -> None:
+    for schedule in (linear_warmup(3).then(step(2)), table([1.0, 0.5])):
+        buffer = io.BytesIO()
+        torch.save({"schedule": schedule}, buffer)
+        buffer.seek(0)
+        assert torch.load(buffer, weights_only=True) == {"schedule": schedule}

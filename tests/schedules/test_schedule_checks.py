@@ -159,3 +159,10 @@ def test_numbers_of_other_libraries_are_welcome():
     assert s.from_callable(lambda t: np.float64(t), 3)(range(3)) == [0.0, 1.0, 2.0]
     stored = s.linear(4, np.float64(0.5)).to_dict()["segments"][0]["a"]
     assert type(stored) is float  # numpy's would not load under weights_only
+
+
+@pytest.mark.parametrize("name", [n for n in s.__all__ if n.endswith("_warmup")])
+@pytest.mark.parametrize("none", [{"steps": 0}, {"epochs": 0, "steps_per_epoch": 9}])
+def test_a_warmup_of_no_steps_says_to_leave_it_out(name: str, none: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"a warm-up of (steps|epochs)=0 is none.*leave it out"):
+        getattr(s, name)(**none)

@@ -235,9 +235,9 @@ def test_a_lambda_lr_never_goes_on_with_another_schedule_unasked():
     assert other.lr_lambdas == [linear_warmup(4)]
 
 
-def test_repr_is_short():
-    assert repr(step(30)) == "Schedule(0: exp 1 -> 0 in 30, on and on; steps=None)"
-    assert repr(table([1.0, 0.5])) == "Schedule(0: table of 2; steps=2)"
+def test_summary_is_short():
+    assert str(step(30)) == "Schedule(0: exp 1 -> 0 in 30, on and on; steps=None)"
+    assert str(table([1.0, 0.5])) == "Schedule(0: table of 2; steps=2)"
     assert len(repr(cosine_restarts(1, mult=2))) < 200
     everything = Schedule(tuple(Segment(Kind.COS, start=i) for i in range(300)))
     assert "... 295 more ..." in repr(everything)

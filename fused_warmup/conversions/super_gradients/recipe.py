@@ -213,8 +213,8 @@ def from_super_gradients(
         >>> recipe = from_super_gradients(training_params, steps_per_epoch=2)
         >>> [round(recipe.lr_at(t), 4) for t in range(14)]
         [0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.4, 0.4, 0.4, 0.4, 0.04, 0.04, 0.04, 0.04]
-        >>> recipe.lr, recipe.schedule
-        (0.4, Schedule(0: poly 0.25 -> 1 in 6; 6: 1; 10: 0.1; steps=14))
+        >>> print(recipe.lr, recipe.schedule)
+        0.4 Schedule(0: poly 0.25 -> 1 in 6; 6: 1; 10: 0.1; steps=14)
         >>> sane = from_super_gradients(training_params, steps_per_epoch=2, faithful=False)
         >>> [round(sane.lr_at(t), 4) for t in (7, 8)]
         [0.4, 0.04]

@@ -1,0 +1,24 @@
+"""get_schedule without transformers; tests/integrations/test_hugging_face_schedules.py has it."""
+
+import pytest
+
+from fused_warmup import get_schedule
+
+
+@pytest.mark.parametrize(("part", "steps"), [(0.1, 100), (0.0333, 34), (0.0, 0), (7.0, 7)])
+def test_a_part_of_the_training_may_be_the_warmup(part: float, steps: int) -> None:
+    """TrainingArguments' warmup_steps, which rounds up."""
+    assert get_schedule("cosine", part, 1000) == get_schedule("cosine", steps, 1000)
+
+
+@pytest.mark.parametrize("name", ["constant_with_warmup", "inverse_sqrt"])
+def test_a_part_of_a_training_without_end(name: str) -> None:
+    with pytest.raises(TypeError, match=r"num_warmup_steps=0.1 is a part.*num_training_steps="):
+        get_schedule(name, 0.1)
+    assert get_schedule(name, 0.1, 50) == get_schedule(name, 5, 50)
+
+
+@pytest.mark.parametrize("wrong", [7.5, -0.1, float("nan"), float("inf")])
+def test_what_is_no_number_of_steps(wrong: float) -> None:
+    with pytest.raises((TypeError, ValueError), match="num_warmup_steps must"):
+        get_schedule("cosine", wrong, 1000)
