@@ -177,13 +177,15 @@ def exponential_warmup(
 
 
 def _length(steps: int | None, epochs: float | None, steps_per_epoch: int | None) -> int:
-    for name, value in (("steps", steps), ("epochs", epochs)):
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0:
+    try:
+        return steps_of(steps, epochs, steps_per_epoch)
+    except ValueError as error:
+        if steps == 0 or epochs == 0:
             raise ValueError(
-                f"a warm-up of {name}={value} is none, it takes at least one step: leave it out, "
-                "as in schedule = warmup(n).then(decay) if n else decay"
-            )
-    return steps_of(steps, epochs, steps_per_epoch)
+                f"{error}, or leave the warm-up out where there is none, as in "
+                "schedule = linear_warmup(n).then(decay) if n else decay"
+            ) from None
+        raise
 
 
 def _ramp(kind: Kind, length: int, start: float, count_from: int) -> Schedule:
