@@ -23,7 +23,7 @@ PYTHONS ?= $(foreach v,3.11 3.12 3.13 3.14,$(shell python$(v) -c 'import sys; pr
 SEEDS ?= 20
 SEED ?=
 PROPERTIES ?= $(shell grep -rl '^@given' tests --include='test_*.py' $(if $(wildcard $(INTEGRATED)),,--exclude-dir=integrations))
-SANITIZE_TESTS ?= $(wildcard $(addprefix tests/backend/test_,native*.py cpu*.py cuda_kernel.py) tests/memory/test_*.py)
+SANITIZE_TESTS ?= $(wildcard $(addprefix tests/backend/test_,native*.py cpu*.py cuda_kernel.py cuda_extremes.py) tests/memory/test_*.py)
 # Other releases of torch, and the tests that depend on which one it is.
 RELEASES ?= 2.11.0 2.14.1 2.15.0
 RELEASE_TESTS ?= $(filter-out tests/integrations/% tests/backend/test_cuda% $(addprefix tests/house/test_,$(addsuffix .py, \

@@ -111,6 +111,9 @@ PYBIND11_MODULE(_C, m) {
       .def_property_readonly("n_blocks", &EmulatedPlan::n_blocks)
       .def_property_readonly("ticket", &EmulatedPlan::ticket);
 
+  m.def("share_sizes", &share_sizes, py::arg("sizes"), py::arg("resident_blocks"),
+        "The work of each of a GPU's shares, for tensors of so many elements.");
+
 #ifdef WITH_CUDA
   def_plan<CudaPlan>(m, "CudaPlan")
       .def("update_captured", &CudaPlan::update_captured, py::arg("groups"))

@@ -42,9 +42,9 @@ class Mutant:
 TRITON_KERNEL = "fused_warmup/_backend/triton/kernel.py"
 MUTANTS = [
     # the counter's increment
-    Mutant("cpu-counter", "csrc/cpu/plan.cpp", "*step_.t = t + 1", "*step_.t = t + 2", CPU),
+    Mutant("cpu-counter", "csrc/cpu/plan.cpp", "*step_.t = next_count(t)", "*step_.t = t + 2", CPU),
     Mutant("cpu-advance", "csrc/cpu/plan.cpp", "if (advance) *step_.t", "*step_.t", CPU),
-    Mutant("cuda-counter", "csrc/cuda/kernel.h", "*args.step.t = t + 1", "*args.step.t = t", CUDA),
+    Mutant("cuda-counter", "csrc/cuda/kernel.h", "= next_count(t)", "= t", CUDA),
     Mutant("triton-counter", TRITON_KERNEL, "tl.store(t_ptr, t + 1)", "tl.store(t_ptr, t)", TRITON),
     Mutant(
         "triton-ticket", TRITON_KERNEL, "tl.num_programs(0) - 1:", "tl.num_programs(0) - 2:", TRITON
@@ -113,15 +113,15 @@ MUTANTS = [
     Mutant(
         "momentum-follows-the-rate",
         "csrc/launch/plan.h",
-        "factor_at(schedules, group.momentum_schedule, t)",
-        "factor_at(schedules, group.schedule, t)",
+        "momentum ? group.momentum_schedule : group.schedule",
+        "group.schedule",
         MOMENTUM,
     ),
     Mutant(
         "momentum-of-0-fades-the-buffer",
         "csrc/cuda/kernel.h",
-        "rates.momentum != 0, group.nesterov",
-        "group.momentum != 0, group.nesterov",
+        "if (span.rates.momentum != 0)",
+        "if (span.group.momentum != 0)",
         CUDA,
     ),
     Mutant(
@@ -142,17 +142,17 @@ MUTANTS = [
     Mutant("cpu-narrow-store", "csrc/cpu/kernel.cpp", "    param.close(i, n);\n", "", CPU),
     Mutant(
         "cuda-tail",
-        "csrc/cuda/kernel.h",
-        "for (int64_t i = tail + lane; i < span.end;",
-        "for (int64_t i = tail + lane; i < span.end - 1;",
+        "csrc/cuda/update.h",
+        "for (int64_t i = done + thread; i < n;",
+        "for (int64_t i = done + thread; i < n - 1;",
         CUDA,
     ),
     *(
         Mutant(
             f"{kernel}-last-share",
             "csrc/launch/line.h",
-            "return share == n_shares ? work : work / n_shares * share",
-            "return work / n_shares * share",
+            "share < left_over ? share : left_over",
+            "0",
             tests,
         )
         for kernel, tests in (("cpu", CPU), ("cuda", CUDA))

@@ -17,8 +17,6 @@ namespace {
 // Dynamic shared memory, in bytes, that a kernel may take unless it asks for more.
 constexpr size_t SHARED_WITHOUT_ASKING = 48 * 1024;
 
-constexpr int N_KERNELS = 4;  // in the order of DTypes
-
 // A block of device memory begins with the ticket of its launches, then come the tables.
 constexpr size_t TABLES_AT = 16;
 

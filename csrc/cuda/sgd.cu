@@ -10,16 +10,19 @@ template <typename DTypes>
 __global__ void __launch_bounds__(BLOCK_SIZE, DTypes::MIN_BLOCKS)
     sgd_kernel(const __grid_constant__ LaunchArgs args) {
   extern __shared__ Rates rates[];
-  if (is_skipped(args)) return;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int share = static_cast<int>(blockIdx.x) * SHARES_PER_BLOCK + thread / SHARE_THREADS;
+  const bool skipped = is_skipped(args);
   const int64_t t = *args.step.t;
-  compute_rates(args, t, static_cast<int>(threadIdx.x), rates);
+  prefetch_share<DTypes>(args, share, thread % SHARE_THREADS);
+  if (skipped) return;
+  compute_rates(args, t, thread, rates);
   __syncthreads();
-  const int warp = static_cast<int>(blockIdx.x * WARPS_PER_BLOCK + threadIdx.x / WARP_SIZE);
-  update_share<DTypes>(args, t, warp, static_cast<int>(threadIdx.x % WARP_SIZE), rates);
+  update_share<DTypes>(args, t, share, thread % SHARE_THREADS, rates);
   __syncthreads();
   // Every block has read t before it gets here, so the last to take a ticket may move it on.
   // atomicInc wraps to 0 by itself, ready for the next launch.
-  if (threadIdx.x == 0 && atomicInc(args.ticket, gridDim.x - 1) == gridDim.x - 1) {
+  if (thread == 0 && atomicInc(args.ticket, gridDim.x - 1) == gridDim.x - 1) {
     finish(args, t, rates);
   }
 }
@@ -34,6 +37,10 @@ Kernel choose(DTypes dtypes) {
       return sgd_kernel<Uniform<bfloat16, bfloat16>>;
     case DTypes::FLOAT16:
       return sgd_kernel<Uniform<float16, float16>>;
+    case DTypes::FLOAT32_BFLOAT16:
+      return sgd_kernel<Uniform<float, bfloat16>>;
+    case DTypes::FLOAT32_FLOAT16:
+      return sgd_kernel<Uniform<float, float16>>;
     case DTypes::MIXED:
       break;
   }

@@ -8,17 +8,19 @@ namespace fused_warmup {
 namespace cuda {
 namespace {
 
-constexpr int64_t MIN_SHARE = 512;  // a warp with less to do than this is not worth starting
+constexpr int64_t MIN_BLOCK_WORK = int64_t{FW_MIN_SHARE} * BLOCK_SIZE / WARP_SIZE;
 
 DTypes dtypes_of(const std::vector<TensorEntry>& entries) {
-  const auto all = [&entries](DType dtype) {
-    return std::all_of(entries.begin(), entries.end(), [dtype](const TensorEntry& entry) {
-      return entry.param_dtype == dtype && entry.grad_dtype == dtype;
+  const auto all = [&entries](DType param_dtype, DType grad_dtype) {
+    return std::all_of(entries.begin(), entries.end(), [=](const TensorEntry& entry) {
+      return entry.param_dtype == param_dtype && entry.grad_dtype == grad_dtype;
     });
   };
-  if (all(DType::FLOAT32)) return DTypes::FLOAT32;
-  if (all(DType::BFLOAT16)) return DTypes::BFLOAT16;
-  if (all(DType::FLOAT16)) return DTypes::FLOAT16;
+  if (all(DType::FLOAT32, DType::FLOAT32)) return DTypes::FLOAT32;
+  if (all(DType::BFLOAT16, DType::BFLOAT16)) return DTypes::BFLOAT16;
+  if (all(DType::FLOAT16, DType::FLOAT16)) return DTypes::FLOAT16;
+  if (all(DType::FLOAT32, DType::BFLOAT16)) return DTypes::FLOAT32_BFLOAT16;
+  if (all(DType::FLOAT32, DType::FLOAT16)) return DTypes::FLOAT32_FLOAT16;
   return DTypes::MIXED;
 }
 
@@ -26,9 +28,9 @@ DTypes dtypes_of(const std::vector<TensorEntry>& entries) {
 
 void Tables::build(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups,
                    const std::vector<Schedule>& schedules, int resident_blocks) {
-  const int64_t useful = std::max<int64_t>(1, work_of(entries) / (MIN_SHARE * WARPS_PER_BLOCK));
-  const int64_t blocks = std::min<int64_t>(resident_blocks, useful);
-  LaunchTables::build(entries, groups, schedules, static_cast<int32_t>(blocks) * WARPS_PER_BLOCK);
+  const int64_t useful = std::max<int64_t>(1, work_of(entries) / MIN_BLOCK_WORK);
+  const int64_t blocks = std::min<int64_t>(int64_t{FW_WAVES} * resident_blocks, useful);
+  LaunchTables::build(entries, groups, schedules, static_cast<int32_t>(blocks) * SHARES_PER_BLOCK);
   dtypes_ = dtypes_of(entries);
 }
 

@@ -8,12 +8,15 @@
 namespace fused_warmup {
 namespace cuda {
 
-enum class DTypes { FLOAT32, BFLOAT16, FLOAT16, MIXED };
+// What the tensors of a launch hold: parameter and gradient alike, float32 parameters with smaller
+// gradients, or anything. Each has a kernel of its own.
+enum class DTypes { FLOAT32, BFLOAT16, FLOAT16, FLOAT32_BFLOAT16, FLOAT32_FLOAT16, MIXED };
+constexpr int N_KERNELS = 6;
 
 class Tables : public LaunchTables {
  public:
-  // Lays the tables out anew, a share for each warp. resident_blocks: how many blocks the device
-  // holds at a time.
+  // Lays the tables out anew, a share for each SHARE_THREADS. resident_blocks: how many blocks the
+  // device holds at a time.
   void build(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups,
              const std::vector<Schedule>& schedules, int resident_blocks);
 
@@ -24,7 +27,7 @@ class Tables : public LaunchTables {
   // The launch over tables that begin at `base`, which is where the bytes will lie.
   LaunchArgs args(char* base, const StepScalars& step, uint32_t* ticket) const;
 
-  int n_blocks() const { return n_shares() / WARPS_PER_BLOCK; }
+  int n_blocks() const { return n_shares() / SHARES_PER_BLOCK; }
   size_t shared_bytes() const { return static_cast<size_t>(n_groups()) * sizeof(Rates); }
   DTypes dtypes() const { return dtypes_; }
 

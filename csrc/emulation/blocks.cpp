@@ -16,8 +16,8 @@ uint32_t increment(uint32_t* ticket, uint32_t limit) {
 template <typename DTypes>
 void update_block(const LaunchArgs& args, int64_t t, int block, const Rates* rates) {
   for (int thread = 0; thread < BLOCK_SIZE; ++thread) {
-    update_share<DTypes>(args, t, block * WARPS_PER_BLOCK + thread / WARP_SIZE, thread % WARP_SIZE,
-                         rates);
+    const int share = block * SHARES_PER_BLOCK + thread / SHARE_THREADS;
+    update_share<DTypes>(args, t, share, thread % SHARE_THREADS, rates);
   }
 }
 
@@ -29,6 +29,10 @@ void update_block(DTypes dtypes, const LaunchArgs& args, int64_t t, int block, c
       return update_block<Uniform<bfloat16, bfloat16>>(args, t, block, rates);
     case DTypes::FLOAT16:
       return update_block<Uniform<float16, float16>>(args, t, block, rates);
+    case DTypes::FLOAT32_BFLOAT16:
+      return update_block<Uniform<float, bfloat16>>(args, t, block, rates);
+    case DTypes::FLOAT32_FLOAT16:
+      return update_block<Uniform<float, float16>>(args, t, block, rates);
     case DTypes::MIXED:
       return update_block<Mixed>(args, t, block, rates);
   }

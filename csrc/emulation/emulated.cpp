@@ -63,4 +63,17 @@ std::vector<MemoryRange> EmulatedPlan::memory_of_launch() {
   return ranges;
 }
 
+std::vector<int64_t> share_sizes(const std::vector<int64_t>& sizes, int resident_blocks) {
+  std::vector<TensorEntry> entries(sizes.size());
+  for (size_t i = 0; i < sizes.size(); ++i) entries[i].n_elements = sizes[i];
+  Tables tables;
+  tables.build(entries, {}, {}, resident_blocks);
+  const Share* shares = reinterpret_cast<const Share*>(tables.data() + tables.shares_at());
+  std::vector<int64_t> works;
+  for (int32_t i = 0; i < tables.n_shares(); ++i) {
+    works.push_back(shares[i + 1].begin - shares[i].begin);
+  }
+  return works;
+}
+
 }  // namespace fused_warmup

@@ -48,4 +48,7 @@ class EmulatedPlan : public HostPlan {
   uint32_t ticket_ = 0;
 };
 
+// The work of each share, for tensors of `sizes` elements on a GPU that holds so many blocks.
+std::vector<int64_t> share_sizes(const std::vector<int64_t>& sizes, int resident_blocks);
+
 }  // namespace fused_warmup

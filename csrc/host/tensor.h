@@ -38,10 +38,6 @@ inline std::optional<DType> dtype_of(const DLTensor& view) {
   return std::nullopt;
 }
 
-inline int64_t size_of(DType dtype) {
-  return dtype == DType::FLOAT64 ? 8 : (dtype == DType::FLOAT32 ? 4 : 2);
-}
-
 inline void* data_of(const DLTensor& view) {
   return static_cast<char*>(view.data) + view.byte_offset;
 }

@@ -10,6 +10,11 @@ namespace fused_warmup {
 
 enum class DType : int32_t { FLOAT32 = 0, FLOAT64 = 1, BFLOAT16 = 2, FLOAT16 = 3 };
 
+// Bytes an element.
+FW_INLINE int64_t size_of(DType dtype) {
+  return dtype == DType::FLOAT64 ? 8 : (dtype == DType::FLOAT32 ? 4 : 2);
+}
+
 // state[p]["first_step"]: the step at which a parameter first moved. All who read it in the step
 // that writes it see either NEVER or that step's own t, so no order among them is needed.
 constexpr int64_t FIRST_STEP_NEVER = -1;
@@ -80,16 +85,16 @@ FW_INLINE double factor_at(const Schedule* schedules, int32_t index, int64_t t) 
   return index < 0 ? 1.0 : schedule_factor(schedules[index], t);
 }
 
-// No momentum stays none whatever its factor, infinity included: there may be no buffer.
-FW_INLINE double momentum_at(const Group& group, const Schedule* schedules, int64_t t) {
-  return group.momentum == 0 ? 0.0
-                             : group.momentum * factor_at(schedules, group.momentum_schedule, t);
+// The learning rate of a group at step t, or its momentum.
+FW_INLINE double rate_at(const Group& group, const Schedule* schedules, int64_t t, bool momentum) {
+  const double base = momentum ? group.momentum : base_lr(group);
+  // No momentum stays none whatever its factor, infinity included: there may be no buffer.
+  if (momentum && base == 0) return 0.0;
+  return base * factor_at(schedules, momentum ? group.momentum_schedule : group.schedule, t);
 }
 
-// The learning rate and the momentum of a group at step t.
 FW_INLINE Rates rates_at(const Group& group, const Schedule* schedules, int64_t t) {
-  return {base_lr(group) * factor_at(schedules, group.schedule, t),
-          momentum_at(group, schedules, t)};
+  return {rate_at(group, schedules, t, false), rate_at(group, schedules, t, true)};
 }
 
 // GradScaler's own reciprocal: in float64, then rounded to float32.

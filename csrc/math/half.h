@@ -83,4 +83,25 @@ FW_INLINE void from_float(float f, float16& out) {
 #endif
 }
 
+// Two neighbours at once, for which the device has one instruction.
+FW_INLINE void from_floats(float first, float second, bfloat16* out) {
+#ifdef __CUDA_ARCH__
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+  std::memcpy(out, &pair, sizeof pair);
+#else
+  from_float(first, out[0]);
+  from_float(second, out[1]);
+#endif
+}
+
+FW_INLINE void from_floats(float first, float second, float16* out) {
+#ifdef __CUDA_ARCH__
+  const __half2 pair = __floats2half2_rn(first, second);
+  std::memcpy(out, &pair, sizeof pair);
+#else
+  from_float(first, out[0]);
+  from_float(second, out[1]);
+#endif
+}
+
 }  // namespace fused_warmup

@@ -54,7 +54,10 @@ def build(arch: int = 80, macros: Sequence[str] = ()) -> Path:
 
 
 # What tells the kernels' names apart, in the order of C++'s DTypes.
-NAMES = ("UniformIff", "UniformINS_8bfloat16", "UniformINS_7float16", "Mixed")
+NAMES = (
+    *("UniformIff", "UniformINS_8bfloat16", "UniformINS_7float16"),
+    *("UniformIfNS_8bfloat16", "UniformIfNS_7float16", "Mixed"),
+)
 
 
 class Kernels:

@@ -36,10 +36,11 @@ DTYPE_PAIRS = [
     (torch.float16, torch.float16),
     (torch.float64, torch.float64),
     (torch.float32, torch.bfloat16),
+    (torch.float32, torch.float16),
     (torch.bfloat16, torch.float32),
     (torch.float64, torch.float16),
 ]
-"""Of a parameter and its gradient, the first three with CUDA kernels of their own."""
+"""Of a parameter and its gradient; float32, both alike and float32 with less have own kernels."""
 
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
