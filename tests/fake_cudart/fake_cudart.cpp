@@ -215,7 +215,7 @@ using fake::state;
 
 namespace {
 
-const char kernels[N_KERNELS] = {};
+const char kernels[fused_warmup::cuda::N_KERNELS] = {};
 
 // The driver's; not a call of the runtime.
 int primary_context_state(int device, unsigned* flags, int* active) {
