@@ -160,6 +160,8 @@ bool has_context(int device) { return state.contexts.count(device) > 0; }
 void as_thread(int thread) { state.thread = thread; }
 void make_current(int device) { state.devices[state.thread] = device; }
 
+int current_device() { return state.devices[state.thread]; }
+
 void begin_capture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   stream->graph = new Graph;
   stream->mode = mode;

@@ -46,6 +46,7 @@ bool has_context(int device);
 void as_thread(int thread);
 // As a thread that has chosen it; it chose 0 if none.
 void make_current(int device);
+int current_device();
 
 // -- capture, as the user of a stream does it
 

@@ -231,6 +231,35 @@ void many_groups(World& world) {
   world.n_errors = large.n_errors;
 }
 
+// Every call has to find the launcher's device, and leave the thread on its own.
+void from_another_device(World& world) {
+  const int other = 1'000'000 + world.device;
+  fake::destroy_stream(fake::make_stream(other));  // its context is there now
+  const auto on_other = [&] {
+    require(fake::fault_struck() || fake::current_device() == other, "another device is current");
+    fake::make_current(other);
+  };
+  const cudaStream_t stream = world.stream();
+  fake::make_current(other);
+  world.make_launcher();
+  on_other();
+  for (size_t i = 0; i < 2; ++i) {
+    world.use_gradients(i);
+    world.step(stream);
+    on_other();
+  }
+  fake::Graph* const graph = world.capture(stream);
+  on_other();
+  world.set_lr(0.2, false);
+  world.update_captured(stream);
+  on_other();
+  world.replay(graph, stream);
+  require(cuda::device_obstacle(world.device).empty(), "an obstacle");
+  on_other();
+  world.destroy_launcher();
+  on_other();
+}
+
 // Words, and never an error: the next backend serves then.
 void old_device(World& world) {
   fake::arm();
@@ -265,6 +294,7 @@ const struct {
     SCENARIO(in_a_capture_of_another_thread),
     SCENARIO(captured_launcher_goes_in_a_capture),
     SCENARIO(out_of_memory),
+    SCENARIO(from_another_device),
     SCENARIO(many_groups),
     SCENARIO(old_device),
 };

@@ -1,11 +1,13 @@
 """The CUDA kernel on a GPU, bit for bit beside the reference, and how it is launched."""
 
 import copy
+import gc
+import time
 from typing import Any
 
 import pytest
 import torch
-from support import DTYPE_PAIRS, OPTIONS
+from support import DTYPE_PAIRS, OPTIONS, PATIENCE
 from support.gpu_cases import (
     EXACT,
     FULL,
@@ -363,3 +365,82 @@ def test_a_plan_may_go_while_a_graph_is_captured() -> None:
         del part
     graph.replay()
     assert opt.steps_applied == 2
+
+
+def test_a_graph_outlives_its_optimizer() -> None:
+    """It holds what the launch reads; the user holds the tensors that it updates."""
+    params, others = parameters(sizes=(65, 5003)), parameters(sizes=(65, 5003))
+    opt, other = (cuda_sgd(each, schedule=EXACT, **FULL) for each in (params, others))
+    opt.step()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        opt.step()
+    held = [*opt.state.values()]
+    part = opt._plan.parts[0]
+    assert part.n_captured == 1
+    del opt, part
+    gc.collect()
+    junk = [torch.full((2**k,), 255, dtype=torch.uint8, device="cuda") for k in range(8, 22)]
+    for _ in range(3):
+        graph.replay()
+    for _ in range(4):
+        other.step()
+    assert all(bool((each == 255).all()) for each in junk)
+    assert len(held) == len(params)
+    assert_same(params, others)
+
+
+def test_tables_of_graphs_that_are_gone_are_freed() -> None:
+    opt = cuda_sgd(parameters(sizes=(65, 5003)), schedule=EXACT, **FULL)
+    opt.step()
+    for _ in range(3):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            opt.step()
+        assert opt._plan.is_captured
+        del graph
+        gc.collect()
+        torch.cuda.synchronize()
+        end = time.monotonic() + PATIENCE  # CUDA tells on a thread of its own
+        while opt._plan.is_captured and time.monotonic() < end:
+            time.sleep(0.001)
+        assert not opt._plan.is_captured
+
+
+def test_running_out_of_memory_is_pytorchs_error() -> None:
+    opt = cuda_sgd(parameters(sizes=(65, 5003)), schedule=EXACT, **FULL)
+    opt.step()
+    before = [p.detach().clone() for p in opt.param_groups[0]["params"]]
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_reserved() / total)
+    try:
+        with torch.cuda.stream(side), pytest.raises(torch.OutOfMemoryError):
+            opt.step()  # on a stream that has no tables yet
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert opt.steps_applied == 1
+    assert_same(opt.param_groups[0]["params"], before)
+    with torch.cuda.stream(side):
+        opt.step()
+    torch.cuda.current_stream().wait_stream(side)
+    assert opt.steps_applied == 2
+
+
+def test_gradients_that_alternate_are_not_copied_for_each_step() -> None:
+    (p,) = parameters(sizes=(5003,))
+    opt = cuda_sgd([p], schedule=EXACT, **FULL)
+    grads = [p.grad, p.grad.clone()]
+    for i in range(4):
+        p.grad = grads[i % 2]
+        opt.step()
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for i in range(4):
+            p.grad = grads[i % 2]
+            opt.step()
+        torch.cuda.synchronize()
+    assert not [each.key for each in profile.key_averages() if "Memcpy" in each.key]
