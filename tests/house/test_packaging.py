@@ -37,6 +37,8 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Object files that the checkout already has are used again: compiling is not what is tested.
     """
+    # Not "build": the folder of that name in the checkout would do for an import.
+    pytest.importorskip("build.__main__", reason="the package `build` is not installed")
     folder = tmp_path_factory.mktemp("dist")
     objects = ROOT / "build" / f"temp.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
     config = folder / "build.cfg"
