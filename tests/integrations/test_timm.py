@@ -10,7 +10,7 @@ from timm.scheduler import StepLRScheduler
 from torch.nn.functional import cross_entropy
 
 import fused_warmup
-from fused_warmup import from_timm
+from fused_warmup import convert, from_timm
 from fused_warmup.schedules import linear_warmup
 
 
@@ -48,5 +48,23 @@ def test_is_made_by_name() -> None:
     assert from_timm(scheduler)(range(4)) == schedule(range(4))
     train(ours, net)
     train(theirs, twin, lambda t: scheduler.step_update(t + 1))
+    for a, b in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_convert_takes_its_optimizer_and_scheduler() -> None:
+    """The optimizer holds the warm-up's rate by then."""
+    runs = []
+    for _ in range(2):
+        net = network()
+        opt = create_optimizer_v2(net, "sgd", lr=0.05, weight_decay=1e-3, momentum=0.9)
+        scheduler = StepLRScheduler(
+            opt, 2, 0.5, warmup_t=2, warmup_lr_init=0.005, t_in_epochs=False
+        )
+        runs.append((net, opt, scheduler))
+    (net, opt, scheduler), (twin, theirs, other) = runs
+    fused = convert(opt, scheduler)
+    train(fused, net)
+    train(theirs, twin, lambda t: other.step_update(t + 1))
     for a, b in zip(net.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
