@@ -30,11 +30,13 @@ def is_wrapper(tensor: Tensor) -> bool:
     return by_class or is_transformed(tensor)
 
 
+@torch._disable_dynamo  # type: ignore[attr-defined]  # it cannot trace this, and warns
 def is_transformed(tensor: Tensor) -> bool:
     """Tell whether a transform of torch.func wraps a tensor, which has its own class still."""
     return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
+@torch._disable_dynamo  # type: ignore[attr-defined]
 def _is_of_a_derivative(tensor: Tensor) -> bool:
     """Tell whether torch.func.grad or jvp wraps a tensor, as they do all that is made inside."""
     return torch._C._functorch.is_gradtrackingtensor(tensor)
