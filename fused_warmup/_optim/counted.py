@@ -102,7 +102,7 @@ class CountedOptimizer(Optimizer):
         if self._set_aside is not None:
             self._set_aside.note(added, given)
         self._forget_plan()
-        self._two_rates.look_at_new_group(param_group, added)
+        self._two_rates.look_at_new_group(given, added)
 
     def _ensure_state(self, p: Tensor, group: Mapping[str, Any]) -> None:
         if is_lazy(p):  # a lazy module's, without a shape until its first forward
