@@ -11,6 +11,7 @@ model = torch.nn.Linear(16, 4)
 data = torch.utils.data.TensorDataset(torch.randn(32, 16), torch.randint(4, (32,)))
 loader = torch.utils.data.DataLoader(data, batch_size=8)
 
+options = {"momentum": 0.9, "weight_decay": 1e-4}
 params = {
     "max_epochs": 6,
     "initial_lr": 0.1,
@@ -18,13 +19,13 @@ params = {
     "warmup_mode": "LinearEpochLRWarmup",
     "lr_warmup_epochs": 3,
     "optimizer": "SGD",
-    "optimizer_params": {"momentum": 0.9, "weight_decay": 1e-4},
+    "optimizer_params": options,
     "loss": "CrossEntropyLoss",
     "train_metrics_list": [Accuracy()],
     "valid_metrics_list": [Accuracy()],
     "metric_to_watch": "Accuracy",
 }
-params["optimizer_params"]["schedule"] = from_super_gradients(params, len(loader)).schedule
+options["schedule"] = from_super_gradients(params | {"optimizer_params": {}}, len(loader)).schedule
 params |= {"optimizer": SGD, "lr_mode": None, "lr_warmup_epochs": 0}
 trainer = Trainer(experiment_name="digits", ckpt_root_dir="out")
 trainer.train(model, params, train_loader=loader, valid_loader=loader)

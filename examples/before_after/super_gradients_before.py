@@ -9,6 +9,7 @@ model = torch.nn.Linear(16, 4)
 data = torch.utils.data.TensorDataset(torch.randn(32, 16), torch.randint(4, (32,)))
 loader = torch.utils.data.DataLoader(data, batch_size=8)
 
+options = {"momentum": 0.9, "weight_decay": 1e-4}
 params = {
     "max_epochs": 6,
     "initial_lr": 0.1,
@@ -16,7 +17,7 @@ params = {
     "warmup_mode": "LinearEpochLRWarmup",
     "lr_warmup_epochs": 3,
     "optimizer": "SGD",
-    "optimizer_params": {"momentum": 0.9, "weight_decay": 1e-4},
+    "optimizer_params": options,
     "loss": "CrossEntropyLoss",
     "train_metrics_list": [Accuracy()],
     "valid_metrics_list": [Accuracy()],

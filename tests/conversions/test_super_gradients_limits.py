@@ -160,7 +160,7 @@ def test_a_recipe_may_be_a_link_into_its_folder(tmp_path: Path) -> None:
         (
             {"max_epochs": 10**12, "lr_updates": [5], "lr_warmup_epochs": 10**9,
              "batch_accumulate": 3},
-            "at most 10000 can be",
+            "10000 are the most: shorten it",
         ),
         (
             {"max_epochs": 10**9, "lr_mode": "FunctionLRScheduler",
