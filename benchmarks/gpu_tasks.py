@@ -12,6 +12,7 @@ from fused_warmup.schedules import constant, cosine, linear_warmup
 
 from . import contenders as who
 from . import device_time, model, pipelines, scaling, shapes, step
+from .cuda_variants import measured, variants
 from .measure import interleaved, stats, timer
 from .results import Results, Row, Task
 from .step import Settings
@@ -21,7 +22,10 @@ TRAINING = linear_warmup(200).then(cosine(700, end=0.1)).then(constant(0.1))
 REPLAYS = 1000
 WARMUPS = 3
 # Seconds that must be left for a task of a part to begin.
-NEEDED = {"step": 25, "graphs": 30, "pipelines": 15, "model": 15, "scaling": 30, "compiled": 75}
+NEEDED = {
+    **{"step": 25, "graphs": 30, "pipelines": 15, "model": 15, "scaling": 30, "compiled": 75},
+    "variants": 90,
+}
 
 
 def bandwidth_task(results: Results, settings: Settings) -> Task:
@@ -163,6 +167,19 @@ def equal(one: SGD, other: SGD) -> bool:
     return all(torch.equal(p, q) for p, q in pairs)
 
 
+def variants_tasks(settings: Settings) -> list[Task]:
+    """Return the measurement of the CUDA kernel's other shapes, on a GPU with nvcc."""
+    if settings.device.type != "cuda" or variants.NVCC is None:
+        return []
+
+    def run() -> Row:
+        timings = measured.measure(seconds=45.0)
+        times = [(each.variant, each.set_name, each.seconds) for each in timings]
+        return {"table": measured.table(timings), "seconds_of": times}
+
+    return [Task("variants", "the CUDA kernel in other shapes", run)]
+
+
 def tasks(results: Results, settings: Settings) -> list[Task]:
     """Return everything that is measured, the most telling first."""
     steps = step_tasks(settings)
@@ -175,6 +192,7 @@ def tasks(results: Results, settings: Settings) -> list[Task]:
         around[0],
         *steps[4:5],
         *model.tasks(settings),
+        *variants_tasks(settings),
         *scaling.tasks(settings),
         *steps[5:],
         *around[2:],

@@ -118,6 +118,8 @@ def parts_text(results: Results) -> list[str]:
             for name, why in row.get("failed", {}).items():
                 text.append(f"**Failed**: {name}: {why}")
             text.append(comparison(row, bandwidth if part in ("step", "compiled") else None))
+    for case, row in results.rows("variants").items():
+        text += [f"## Of the device's time: {case}", row["table"]]
     rows = results.rows("scaling")
     if rows:
         text.append("## Scaling\n\nMedians, and lines fitted through all sizes, errors relative.")

@@ -21,7 +21,8 @@ def describe(variant: Variant, arch: int) -> list[str]:
     rows = []
     for key, dtype in KERNELS.items():
         (name,) = (name for name in codes if key in name)
-        part, loop = parts[name], codes[name].loops()[0]
+        part = parts[name]
+        loop = max(codes[name].loops(), key=lambda loop: loop.wide_loads)  # with momentum
         registers = machine_code.registers(part)
         rounded = -(-registers // 8) * 8  # as they are allotted
         blocks = min(REGISTERS // (rounded * block_size), MAX_THREADS // block_size)

@@ -42,6 +42,11 @@ class Loop:
         return n
 
     @property
+    def wide_loads(self) -> int:
+        """16-byte loads of a turn."""
+        return sum(bool(WIDE_LOAD.search(line)) for line in self.code)
+
+    @property
     def generic(self) -> list[str]:
         """Accesses that must find out which memory an address belongs to."""
         return [line for line in self.code if GENERIC.search(line)]
