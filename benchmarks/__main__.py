@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from . import callgrind, check, contenders, model, pipelines, report, scaling, step
+from . import callgrind, check, contenders, front, model, pipelines, report, scaling, step
 from .results import Results, Task, environment
 from .step import Settings
 
@@ -65,6 +65,7 @@ def measure(settings: Settings, out: Path, only: str) -> int:
             failed.append(task)
     print(f"{len(chosen) - len(failed)} cases in {time.monotonic() - begin:.0f} s")
     report.write(results, out)
+    front.write(results, out)
     print((out / "REPORT.md").read_text())
     for task in failed:
         print(results.data["parts"][task.part][task.case]["traceback"], file=sys.stderr)
@@ -82,7 +83,9 @@ def main(argv: list[str] | None = None) -> int:
         results.data["environment"] = environment(settings.device)
         return check.run(results, settings, options.only)
     if options.command == "report":
-        report.write(Results.load(options.out / "results.json"), options.out)
+        saved = Results.load(options.out / "results.json")
+        report.write(saved, options.out)
+        front.write(saved, options.out)
         return 0
     if options.command == "callgrind":
         return callgrind.run(update=options.update)

@@ -213,6 +213,10 @@ def test_quick_run_measures_reports_and_draws_everything(tmp_path: Path) -> None
     rows = [row for part in results.data["parts"].values() for row in part.values()]
     assert not [row for row in rows if "error" in row]
     assert results.data["environment"]["torch"] == torch.__version__
+    speed = (tmp_path / "speed.md").read_text()
+    assert speed.startswith("| one step | torch fused + `LambdaLR` | fused_warmup | times faster (")
+    assert len(speed.splitlines()) == 7
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
     report = (tmp_path / "REPORT.md").read_text()
     assert "| ours: cpu |" in report
     assert "| contender | total time |" in report
@@ -228,6 +232,7 @@ def test_quick_run_measures_reports_and_draws_everything(tmp_path: Path) -> None
         "tensors.png",
         "tensors_cold.png",
         "elements.png",
+        "speed.png",
     }
 
 
