@@ -10,6 +10,8 @@ from support import PATIENCE
 from support.pages import ROOT
 
 import fused_warmup
+from benchmarks import front
+from benchmarks.results import Results
 
 README = (ROOT / "README.md").read_text()
 
@@ -22,6 +24,17 @@ def test_the_finding_is_what_the_demo_printed() -> None:
     assert README.count(finding) == 2  # the sentence, and what the picture says
     assert f"{finding} and at {none} % without; minibatches of 50 end at {small} %" in README
     assert f"{finding}, {none} % without" in README
+
+
+def test_the_speeds_are_those_of_committed_results() -> None:
+    (file,) = (ROOT / "benchmarks" / "results").glob("*/results.json")
+    saved = Results.load(file)
+    assert front.speed_table(saved) in README
+    assert f"]({file.parent.relative_to(ROOT)}/speed.png)" in README
+    assert (
+        f"- commit: {saved.data['environment']['commit']}\n"
+        in (file.parent / "REPORT.md").read_text()
+    )
 
 
 @pytest.mark.parametrize("repository", ["", "https://example.org/owner/name"])
