@@ -8,7 +8,18 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from . import callgrind, check, contenders, front, model, pipelines, report, scaling, step
+from . import (
+    callgrind,
+    check,
+    contenders,
+    front,
+    model,
+    pipelines,
+    report,
+    scaling,
+    step,
+    triton_launch,
+)
 from .results import Results, Task, environment
 from .step import Settings
 
@@ -39,6 +50,7 @@ def tasks(settings: Settings) -> list[Task]:
     """Return everything that is measured on a device."""
     found = [
         *step.tasks(settings),
+        *triton_launch.tasks(settings),
         *pipelines.tasks(settings),
         *model.tasks(settings),
         *scaling.tasks(settings),

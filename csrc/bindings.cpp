@@ -3,6 +3,8 @@
 #include "emulation/emulated.h"
 #include "host/host_step.h"
 #include "host/packed.h"
+#include "triton/layout.h"
+#include "triton/plan.h"
 #ifdef WITH_CUDA
 #include "cuda/plan.h"
 #endif
@@ -113,6 +115,20 @@ PYBIND11_MODULE(_C, m) {
 
   m.def("share_sizes", &share_sizes, py::arg("sizes"), py::arg("resident_blocks"),
         "The work of each of a GPU's shares, for tensors of so many elements.");
+
+  // What fused_warmup/_backend/triton/ is handed and needs of it.
+  py::class_<triton::Tables, std::shared_ptr<triton::Tables>>(m, "TritonTables")
+      .def_property_readonly("size", &triton::Tables::size)
+      .def_property_readonly("changing_size", &triton::Tables::changing_size)
+      .def_property_readonly("groups_at", &triton::Tables::groups_at)
+      .def_property_readonly("layout", &triton::Tables::layout)
+      .def("write", &triton::Tables::write, py::arg("base"), py::arg("to"), py::arg("size"))
+      .def("places", &triton::Tables::places);
+  def_plan<TritonPlan, const py::object&, int32_t>(m, "TritonPlan", "launcher", "max_shares")
+      .def("update_captured", &TritonPlan::update_captured, py::arg("groups"))
+      .def_property_readonly("launcher", &TritonPlan::launcher)
+      .def_property_readonly("n_captured", &TritonPlan::n_captured);
+  m.attr("TABLES") = triton::layout();
 
 #ifdef WITH_CUDA
   def_plan<CudaPlan>(m, "CudaPlan")

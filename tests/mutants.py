@@ -45,7 +45,7 @@ MUTANTS = [
     Mutant("cpu-counter", "csrc/cpu/plan.cpp", "*step_.t = next_count(t)", "*step_.t = t + 2", CPU),
     Mutant("cpu-advance", "csrc/cpu/plan.cpp", "if (advance) *step_.t", "*step_.t", CPU),
     Mutant("cuda-counter", "csrc/cuda/kernel.h", "= next_count(t)", "= t", CUDA),
-    Mutant("triton-counter", TRITON_KERNEL, "tl.store(t_ptr, t + 1)", "tl.store(t_ptr, t)", TRITON),
+    Mutant("triton-counter", TRITON_KERNEL, "(t_ptr, next_count(t))", "(t_ptr, t)", TRITON),
     Mutant(
         "triton-ticket", TRITON_KERNEL, "tl.num_programs(0) - 1:", "tl.num_programs(0) - 2:", TRITON
     ),
@@ -55,8 +55,8 @@ MUTANTS = [
     Mutant(
         "triton-found-inf",
         TRITON_KERNEL,
-        "tl.load(found_inf) != 0.0",
-        "tl.load(found_inf) == 1.0",
+        "found_inf != 0, other=0.0) != 0.0",
+        "found_inf != 0, other=0.0) == 1.0",
         TRITON,
     ),
     # the mark of a parameter's own first applied step
@@ -105,8 +105,8 @@ MUTANTS = [
     Mutant(
         "triton-group",
         TRITON_KERNEL,
-        "tl.load(tensors + (word >> 32) * TENSOR_WORDS + GROUP)",
-        "group * 0",
+        "group = load_int32(entry + GROUP)",
+        "group = unwritten * 0",
         TRITON,
     ),
     # the momentum's own schedule
@@ -170,8 +170,8 @@ MUTANTS = [
     Mutant(
         "triton-tail",
         TRITON_KERNEL,
-        "stop = tl.minimum(begin + BLOCK, n_elements)",
-        "stop = tl.minimum(begin + BLOCK, n_elements - 1)",
+        "while start < end:",
+        "while start < end - 1:",
         TRITON,
     ),
     # one element

@@ -454,12 +454,15 @@ void HostPlan::release() {
 
 bool HostPlan::prepare(const StepInputs& inputs) { return read(inputs) && look(); }
 
+void HostPlan::look_again() {
+  if (look()) return;
+  throw std::runtime_error(
+      "a parameter, its gradient or its state changed while the step was being made: do not "
+      "change them from hooks, other threads or __del__ during step()");
+}
+
 bool HostPlan::launch(bool advance) {
-  if (!look()) {
-    throw std::runtime_error(
-        "a parameter, its gradient or its state changed while the step was being made: do not "
-        "change them from hooks, other threads or __del__ during step()");
-  }
+  look_again();
   const bool skipped = skips();
   if (!skipped) {
     bump_versions();

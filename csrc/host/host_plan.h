@@ -5,7 +5,7 @@
 // the garbage collector) and may change anything. look() then finds, in one pass without Python,
 // where everything lies now, and the kernel is launched before Python runs again: Python's lock is
 // held until the launch has returned. So nothing that a look found can be gone when the kernel uses
-// it.
+// it. Triton's launch is Python code itself; its plan holds on to the gradients meanwhile.
 //
 // Whatever it does not understand it leaves to Python by returning false: nothing has been touched
 // then, and Python finds a slower way or the right words for an error.
@@ -42,6 +42,8 @@ class HostPlan {
   // The parts of a step, in this order; host_step.cpp calls them for all plans of an optimizer.
   virtual bool read(const StepInputs& inputs);
   bool look();
+  // As Python code has run since the last look. Throws where something changed meanwhile.
+  void look_again();
   bool has_active() const { return n_active_ > 0; }
   // Whether a gradient of this plan lies in memory that `other` writes to.
   bool reads_from(const HostPlan& other) const;
@@ -52,6 +54,8 @@ class HostPlan {
   // What a launch needs on its device and may fail for; comes before the first launch of any plan.
   virtual void stage() {}
   virtual void launch_kernel(bool advance) = 0;
+  // Whether launch_kernel() runs Python code, after which others must look again.
+  virtual bool runs_python() const { return false; }
   // Lets go of what the step was given.
   void release();
 
@@ -81,6 +85,8 @@ class HostPlan {
   size_t n_parameters() const { return parameters_.size(); }
   // The tensors behind groups_ and step_.
   std::vector<py::object> scalar_objects() const;
+  // Has read() hold the gradients until release(), for kernels that Python launches.
+  void ask_for_grads() { asks_for_grads_ = true; }
 
   // Reads the groups' options; those that are tensors are looked at by look_at_rates().
   bool read_groups(const py::list& groups);

@@ -1,5 +1,6 @@
 #include "host/host_step.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace fused_warmup {
@@ -14,6 +15,10 @@ HostStep::HostStep(const py::object& watch, const py::list& frozen, const py::li
     plan_objects_.push_back(py::reinterpret_borrow<py::object>(each));
     plans_.push_back(&each.cast<HostPlan&>());  // by reference: None is none
   }
+  // What looks found is launched before Python code runs. No device has plans of both kinds, so
+  // that each device's plans stay in order.
+  std::stable_partition(plans_.begin(), plans_.end(),
+                        [](const HostPlan* plan) { return !plan->runs_python(); });
   for (size_t i = 0; i < plans_.size(); ++i) {
     bool last = true;
     for (size_t j = i + 1; j < plans_.size(); ++j) {
@@ -60,7 +65,7 @@ bool HostStep::read(const StepInputs& inputs) {
   return true;
 }
 
-// From here to the end of launch() no Python code runs.
+// From here to the end of launch() no Python code runs, but that of launches by Python.
 bool HostStep::look(const py::dict& state, const py::list& groups) const {
   if (!watch_->unchanged(state, groups)) return false;
   for (HostPlan* plan : plans_) {
@@ -93,8 +98,11 @@ bool HostStep::launch() {
   for (size_t i = 0; i < plans_.size(); ++i) {
     if (!skipped[i]) plans_[i]->stage();
   }
+  bool has_run_python = false;
   for (size_t i = 0; i < plans_.size(); ++i) {
+    if (has_run_python) plans_[i]->look_again();
     if (!skipped[i]) plans_[i]->launch_kernel(counts_ && advances_[i]);
+    has_run_python = has_run_python || plans_[i]->runs_python();
   }
   return true;
 }

@@ -47,7 +47,7 @@ struct Functions {
   IsNeg is_neg = nullptr;
 
   int32_t strided = 0, float32 = 0, float64 = 0, bfloat16 = 0, float16 = 0, int64 = 0;
-  int32_t cpu = 0, cuda = 0;
+  int32_t cpu = 0, cuda = 0, xpu = 0;
   const void* undefined = nullptr;  // what stands for "no tensor"
   Py_ssize_t offset = 0;            // of the at::Tensor in a Python tensor
   PyTypeObject* type = nullptr;     // of all Python tensors
@@ -87,7 +87,8 @@ bool Functions::find_symbols() {
                                    {"aoti_torch_dtype_float16", &float16},
                                    {"aoti_torch_dtype_int64", &int64},
                                    {"aoti_torch_device_type_cpu", &cpu},
-                                   {"aoti_torch_device_type_cuda", &cuda}}) {
+                                   {"aoti_torch_device_type_cuda", &cuda},
+                                   {"aoti_torch_device_type_xpu", &xpu}}) {
     GetCode get_code = nullptr;
     find(name, &get_code);
     if (get_code != nullptr) *code = get_code();
@@ -260,8 +261,9 @@ bool TensorLook::view_device(DLDevice* device) const {
     *device = {kDLCPU, 0};
     return true;
   }
-  if (type != torch->cuda || torch->get_device_index(tensor_, &index) != 0) return false;
-  *device = {kDLCUDA, index};
+  if (type != torch->cuda && type != torch->xpu) return false;
+  if (torch->get_device_index(tensor_, &index) != 0) return false;
+  *device = {type == torch->cuda ? kDLCUDA : kDLOneAPI, index};
   return true;
 }
 

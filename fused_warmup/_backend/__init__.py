@@ -133,9 +133,9 @@ def make_plan(name: str, **what: Any) -> Any:
 
         return make_cuda_plan(**what)
     if name == "triton":
-        from .triton.plan import TritonPlan
+        from .triton.launcher import make_triton_plan
 
-        return TritonPlan(**what)
+        return make_triton_plan(**what)
     from .reference import ReferencePlan
 
     return ReferencePlan(**what)

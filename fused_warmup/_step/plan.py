@@ -26,7 +26,6 @@ from .overlaps import overlapping, readers, span_of
 from .places import Place, places_of, written_by
 from .sharded import ShardedPlan
 from .tracks import Tracks
-from .watch import PythonWatch
 from .writable import check_writable
 
 Groups = Sequence[Mapping[str, Any]]
@@ -57,7 +56,9 @@ class Plan:
         self._backend = backend
         self._counts = counts
         self._n_groups = len(groups)
-        self._watch = (native.Watch if native else PythonWatch)(state, groups)
+        # Without the extension nothing notices changes, and a plan serves one step.
+        self._watch = native.Watch(state, groups) if native else None
+        self._is_new = True
         # A frozen parameter has no state, a lazy module's no shape. With a gradient it needs
         # another plan.
         everything = [(p, i) for i, group in enumerate(groups) for p in group["params"]]
@@ -197,7 +198,10 @@ class Plan:
         for p in self._frozen:
             if p.grad is not None:
                 return False
-        return self._watch.unchanged(state, groups)
+        if self._watch is None:
+            is_new, self._is_new = self._is_new, False
+            return is_new
+        return self._watch.unchanged(state, groups)  # type: ignore[no-any-return]
 
     @property
     def is_captured(self) -> bool:

@@ -14,7 +14,6 @@ from fused_warmup import _backend as backend
 from fused_warmup._backend import Backend, native
 from fused_warmup._backend.reference import ReferencePlan
 from fused_warmup._step.routing import check_parameter
-from fused_warmup._step.watch import PythonWatch
 
 
 @pytest.fixture
@@ -166,7 +165,6 @@ def test_without_the_extension_the_reference_serves() -> None:
     with pytest.warns(UserWarning, match="on cpu are updated by plain PyTorch.*did not load"):
         history = train(opt, 2)
     assert kinds(opt) == ["ReferencePlan"]
-    assert isinstance(opt._plan._watch, PythonWatch)
     opt.param_groups[0]["schedule"] = None
     opt.state[opt.param_groups[0]["params"][0]]["momentum_buffer"] = torch.ones(3)
     history += train(opt, 2, first=2)
@@ -220,6 +218,6 @@ def test_the_extension_is_back() -> None:
 def test_every_backend_has_the_references_interface() -> None:
     from fused_warmup import _C
 
-    for kind in (_C.CpuPlan, ReferencePlan):
+    for kind in (_C.CpuPlan, _C.TritonPlan, ReferencePlan):
         for name in ("prepare", "launch"):
             assert callable(getattr(kind, name))

@@ -15,7 +15,7 @@ triton = pytest.importorskip("triton")
 GPUTarget = pytest.importorskip("triton.backends.compiler").GPUTarget
 driver = pytest.importorskip("triton.runtime.driver").driver
 get_ptxas = pytest.importorskip("triton.backends.nvidia.compiler").get_ptxas
-backend = pytest.importorskip("fused_warmup._backend.triton.plan")
+backend = pytest.importorskip("fused_warmup._backend.triton.launcher")
 if triton.knobs.runtime.interpret:
     pytest.skip("TRITON_INTERPRET leaves nothing to compile", allow_module_level=True)
 
@@ -42,7 +42,7 @@ class Driver:
 
 
 class Compiled:
-    """What `TritonPlan.launch` would have launched."""
+    """What `Launcher` would have launched."""
 
     def __init__(self, target, pairs, *, scaled: bool) -> None:
         kernel = backend.kernel.sgd_step
@@ -55,7 +55,7 @@ class Compiled:
                 )
 
         params = [torch.zeros(100, dtype=own) for own, _ in pairs]
-        plan = backend.TritonPlan(
+        plan = backend.make_triton_plan(
             params=params,
             momentum_buffers=[torch.zeros_like(p) for p in params],
             first_steps=[torch.tensor(-1) for _ in params],
@@ -143,11 +143,11 @@ def test_fp32_moves_sixteen_bytes_at_a_time(fp32) -> None:
 @pytest.mark.parametrize(
     ("pairs", "loads", "stores"),
     [
-        ([(BF16, BF16)], {"v4.b32": 6}, {"v4.b32": 4}),
-        ([(F64, F64)], {"v2.b64": 24}, {"v2.b64": 16}),
+        ([(BF16, BF16)], {"v4.b32": 3}, {"v4.b32": 2}),
+        ([(F64, F64)], {"v2.b64": 12}, {"v2.b64": 8}),
         # Four elements an access: 16 bytes of float32 and 8 of bfloat16.
-        ([(F32, BF16)], {"v4.b32": 8, "v2.b32": 4}, {"v4.b32": 8}),
-        ([(F32, F32), (F16, F16)], {"v4.b32": 12, "v2.b32": 12}, {"v4.b32": 8, "v2.b32": 8}),
+        ([(F32, BF16)], {"v4.b32": 4, "v2.b32": 2}, {"v4.b32": 4}),
+        ([(F32, F32), (F16, F16)], {"v4.b32": 6, "v2.b32": 6}, {"v4.b32": 4, "v2.b32": 4}),
     ],
     ids=["bf16", "fp64", "fp32 with bf16 gradients", "fp32 and fp16"],
 )
@@ -165,7 +165,7 @@ def test_other_dtypes_move_as_much_at_a_time_as_the_widest_allows(pairs, loads, 
 def test_scaled_gradients_are_written_in_the_same_pass() -> None:
     compiled = Compiled(SM_90, [(F32, F32)], scaled=True)
     found = accesses(compiled.asm["ptx"])
-    assert (found["ld.global.v4.b32"], found["st.global.v4.b32"]) == (12, 12)
+    assert (found["ld.global.v4.b32"], found["st.global.v4.b32"]) == (6, 6)
     assert compiled.kernel.metadata.enable_fp_fusion is False
 
 
@@ -188,8 +188,9 @@ def test_doubles_are_for_the_rate_alone(fp32) -> None:
     ]
     assert len(double) == 1  # a float32 tensor lr
     narrowed = [line for line in fp32.asm["llir"].splitlines() if "fptrunc double" in line]
-    # Rate, weight decay, momentum, 1 - dampening, sign; newer LLVMs narrow some in two places.
-    assert 5 <= len(narrowed) < 5 + fp32.per_thread(backend.TAIL)
+    # Rate, weight decay, momentum, 1 - dampening; some LLVMs narrow the sign, too, or one in two
+    # places.
+    assert 4 <= len(narrowed) < 5 + fp32.per_thread(backend.TAIL)
 
 
 def test_all_warps_have_read_the_counter_before_the_ticket_is_taken(fp32) -> None:
@@ -207,8 +208,14 @@ def test_compiles_for_amd(pairs) -> None:
     compiled = Compiled(GFX942, pairs, scaled=True)
     assert len(compiled.asm["hsaco"]) > 0
     code = compiled.asm["amdgcn"]
-    for what in ("vgpr_spill_count", "sgpr_spill_count", "private_segment_fixed_size"):
-        assert re.findall(rf"\.{what}:\s+(\d+)", code) == ["0"]
+    # A few scalars may wait in lanes of a vector register around a loop: memory is what costs.
+    for what, most in (
+        ("vgpr_spill_count", 0),
+        ("sgpr_spill_count", 16),
+        ("private_segment_fixed_size", 0),
+    ):
+        (found,) = re.findall(rf"\.{what}:\s+(\d+)", code)
+        assert int(found) <= most, what
     wide = compiled.per_thread(backend.BLOCK) * pairs[0][0].itemsize // 16
     assert len(re.findall(r"\b\w+_load_dwordx4\b", code)) >= 3 * wide
     assert len(re.findall(r"\b\w+_store_dwordx4\b", code)) == 3 * wide

@@ -1,5 +1,6 @@
 """The benchmarks: that they measure what they say, and that nothing is lost when a part fails."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -29,6 +30,7 @@ from benchmarks import (
     shapes,
     step,
     trace,
+    triton_launch,
 )
 from benchmarks.goals import CPU_GOALS
 from benchmarks.results import ROOT, Results, Task
@@ -223,6 +225,8 @@ def test_quick_run_measures_reports_and_draws_everything(tmp_path: Path) -> None
     assert "A loop of nothing but steps, which no training has: ours: cpu" in report
     kinds = {kind for row in results.data["parts"]["step"].values() for kind in row["ratios"]}
     assert kinds == {"total", "cold", "hot"}
+    if importlib.util.find_spec("triton") is not None:
+        assert "ours: triton" in results.rows("step")[triton_launch.CASE]["times"]
     for row in results.data["parts"]["model"].values():
         assert set(row["ratios"]) == {"inside", "total"}
     for row in results.data["parts"]["scaling"].values():

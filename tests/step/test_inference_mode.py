@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 from support import copies, models, parameter, same_bits, set_grads, train
+from support.recorded import Recorded
 from torch import Tensor
 
 from fused_warmup import SGD, RateLog, clip_grad_norm_, convert, linear_warmup
+from fused_warmup._backend.triton.tables import DeviceTables
 from fused_warmup.distributed import StepInBackward
 from fused_warmup.schedules import one_cycle_momentum
 
@@ -184,11 +186,13 @@ def test_steps_in_backward() -> None:
 
 
 def test_a_table_of_the_triton_backend() -> None:
-    triton_tables = pytest.importorskip("fused_warmup._backend.triton.tables")
-    table = triton_tables.DeviceTable(torch.device("cpu"))
-    for n in (2, 2, 3):
+    there = DeviceTables(torch.device("cpu"))
+    recorded = Recorded([torch.ones(3) for _ in range(20)])
+    for n in (1, 1, 20):
         with torch.inference_mode():
-            table.holding(torch.arange(n), False)
-        words = torch.arange(n) + 1
-        assert torch.equal(table.holding(words, False), words)
-        assert not table.holding(words, False).is_inference()
+            tables, content, *_ = recorded.step([torch.ones(3)] * n + [None] * (20 - n))
+            there.holding(tables, content, False)
+        tables, content, *_ = recorded.step([torch.zeros(3)] * n + [None] * (20 - n))
+        base, *_ = there.holding(tables, content, False)
+        assert base == there._table.data_ptr()
+        assert not there._table.is_inference()

@@ -9,7 +9,6 @@ from support import models, parameter, randn, same_bits, set_grads, train
 from torch import Tensor
 
 from fused_warmup import SGD, linear_warmup
-from fused_warmup._step.watch import PythonWatch
 from fused_warmup.schedules import cosine
 
 SHAPES = tuple((n,) for n in (5, 70, 3, 1, 64, 17, 9, 33))
@@ -235,15 +234,13 @@ def test_everything_frozen_at_first(momentum) -> None:
     assert int(opt.state_dict()["state"][0]["step"]) == 5
 
 
-@pytest.mark.parametrize("native", [True, False])
-def test_watch_sees_what_it_should(native: bool) -> None:
+def test_watch_sees_what_it_should() -> None:
     from fused_warmup import _C
 
-    kind = _C.Watch if native else PythonWatch
     key, other, step = torch.zeros(1), torch.zeros(1), torch.tensor(3)
     state: dict[Any, Any] = {key: {"step": step, "momentum_buffer": torch.zeros(2)}, "odd": 5}
     groups: list[dict[str, Any]] = [{"params": [key], "schedule": None, "lr": 0.1}]
-    watch = kind(state, groups)
+    watch = _C.Watch(state, groups)
     assert watch.unchanged(state, groups)
     groups[0]["lr"] = 0.5
     state[key]["step"].add_(1)

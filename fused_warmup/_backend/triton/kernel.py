@@ -1,61 +1,82 @@
 """The device code of the Triton backend: every tensor of a device in one launch.
 
-It restates ``csrc/math/sgd.h`` (one element) and ``csrc/launch/plan.h`` (what a launch reads);
-tests pin it to the reference. Every fused multiply-add is written out, and launches turn the
+It restates ``csrc/math/sgd.h`` (one element) and ``csrc/launch/line.h`` (a program's share of the
+work); tests pin it to the reference. The tables are those of ``csrc/launch/tables.h``, at the
+offsets that the extension tells. Every fused multiply-add is written out, and launches turn the
 compiler's own contraction off.
-
-`tables.py` fills the tables. A word is 8 bytes; float64 are held by their bits.
 """
 
 import triton
 import triton.language as tl
 
-from .schedule import load_double, next_count, schedule_factor
+from fused_warmup import _C
 
-# A tensor's row: addresses (0 for a missing one), elements, how many units of 16 of them allow wide
-# accesses, the index into DTYPES below.
-TENSOR_WORDS = tl.constexpr(8)
-PARAM_AT, GRAD_AT, BUFFER_AT, MARK_AT, N_ELEMENTS, N_UNITS, GROUP, PAIR = map(
-    tl.constexpr, range(8)
+from .schedule import load_double, load_int64, next_count, places, schedule_factor
+
+# Of the structs in csrc, in bytes.
+ENTRY_SIZE, PARAM, GRAD, MOMENTUM_BUFFER, FIRST_STEP, N_ELEMENTS = map(
+    tl.constexpr,
+    places(
+        "TensorEntry",
+        *("size", "param", "grad", "momentum_buffer", "first_step", "n_elements"),
+    ),
 )
-# A group's row: the base rate, or the address of a tensor that holds it and the place of its dtype
-# among the following four; the places of the segments of the rate's schedule and of the momentum's;
-# the options.
-GROUP_WORDS = tl.constexpr(12)
-LR, LR_AT, LR_DTYPE, LR_SCHEDULE, MOMENTUM_SCHEDULE = map(tl.constexpr, (0, 1, 2, 3, 5))
-FLOAT32, FLOAT64, BFLOAT16, FLOAT16 = map(tl.constexpr, range(4))
-WEIGHT_DECAY, MOMENTUM, DAMPENING, NESTEROV, MAXIMIZE = map(tl.constexpr, range(7, 12))
+PARAM_DTYPE, GRAD_DTYPE, GROUP = map(
+    tl.constexpr, places("TensorEntry", "param_dtype", "grad_dtype", "group")
+)
+GROUP_SIZE, LR, LR_PTR, LR_DTYPE, SCHEDULE, MOMENTUM_SCHEDULE = map(
+    tl.constexpr,
+    places("Group", "size", "lr", "lr_ptr", "lr_dtype", "schedule", "momentum_schedule"),
+)
+WEIGHT_DECAY, MOMENTUM, DAMPENING, NESTEROV, MAXIMIZE = map(
+    tl.constexpr,
+    places("Group", "weight_decay", "momentum", "dampening", "nesterov", "maximize"),
+)
+SHARE_SIZE, SHARE_BEGIN, SHARE_ENTRY = map(tl.constexpr, places("Share", "size", "begin", "entry"))
+SCHEDULE_SIZE = tl.constexpr(_C.TABLES["Schedule"]["size"])
+FLOAT32, FLOAT64, BFLOAT16, FLOAT16 = map(
+    tl.constexpr, places("DType", "FLOAT32", "FLOAT64", "BFLOAT16", "FLOAT16")
+)
+FIRST_STEP_NEVER = tl.constexpr(_C.TABLES["constants"]["FIRST_STEP_NEVER"])
 
-UNIT = tl.constexpr(16)
-FIRST_STEP_NEVER = tl.constexpr(-1)
+UNIT = tl.constexpr(16)  # elements that allow wide accesses: a divisor of line.h's multiples
+ALIGNMENT = tl.constexpr(16)  # bytes of the widest access
 
 
 @triton.jit
-def load_rate(at, dtype):
-    """Return, as float64, the number at an address; 0 where there is none.
+def load_int32(at):
+    """Return the int32 that lies at an address."""
+    return tl.load(at.to(tl.pointer_type(tl.int32)))
+
+
+@triton.jit
+def base_lr(group):
+    """Return a group's base rate, as float64: a number, or what a tensor holds now.
 
     Loads under masks rather than branches, which would take more registers.
     """
+    at, dtype = load_int64(group + LR_PTR), load_int32(group + LR_DTYPE)
     there = at != 0
     double = tl.load(at.to(tl.pointer_type(tl.float64)), there & (dtype == FLOAT64), other=0.0)
     single = tl.load(at.to(tl.pointer_type(tl.float32)), there & (dtype == FLOAT32), other=0.0)
     bfloat = tl.load(at.to(tl.pointer_type(tl.bfloat16)), there & (dtype == BFLOAT16), other=0.0)
     half = tl.load(at.to(tl.pointer_type(tl.float16)), there & (dtype == FLOAT16), other=0.0)
     narrow = single + bfloat.to(tl.float32) + half.to(tl.float32)
-    return double + narrow.to(tl.float64)
+    return load_double(group + LR) + double + narrow.to(tl.float64)
 
 
 @triton.jit
 def rates_at(group, schedules, t):
     """Return a group's learning rate and momentum at step ``t``, in float64."""
-    lr = load_double(group + LR) + load_rate(tl.load(group + LR_AT), tl.load(group + LR_DTYPE))
+    lr = base_lr(group)
     momentum = load_double(group + MOMENTUM)
     # A loop over the two tracks: stating the schedule's code twice would take more registers.
-    track = tl.full((), 0, tl.int64)
+    track = tl.full((), 0, tl.int32)
     while track < 2:
-        place = group + LR_SCHEDULE + track * (MOMENTUM_SCHEDULE - LR_SCHEDULE)
-        segments = schedules + tl.load(place)
-        factor = schedule_factor(segments, tl.load(place + 1), schedules, t)
+        at = group + SCHEDULE + track * (MOMENTUM_SCHEDULE - SCHEDULE)
+        index = load_int32(at)
+        schedule = schedules + index.to(tl.int64) * SCHEDULE_SIZE
+        factor = schedule_factor(schedule, index >= 0, t)
         lr *= tl.where(track == 0, factor, 1.0)
         # Without momentum there may be no buffer, and 0 times an infinite factor is not 0.
         momentum *= tl.where((track == 1) & (momentum != 0.0), factor, 1.0)
@@ -108,81 +129,87 @@ def update_elements(
 
 
 @triton.jit
-def update_chunk(
-    tensor,
-    chunk,
+def update_span(
+    entry,
+    begin,
+    end,
     group,
     lr,
     momentum,
     t,
     grad_scale,
-    PARAM: tl.constexpr,
-    GRAD: tl.constexpr,
+    PARAM_TYPE: tl.constexpr,
+    GRAD_TYPE: tl.constexpr,
+    SCALED: tl.constexpr,
     WRITE_GRADS: tl.constexpr,
     VECTOR: tl.constexpr,
     BLOCK: tl.constexpr,
     TAIL: tl.constexpr,
 ):
-    """Update elements ``[chunk * BLOCK, (chunk + 1) * BLOCK)`` of one tensor."""
-    OPMATH: tl.constexpr = tl.float64 if PARAM.primitive_bitwidth == 64 else tl.float32
+    """Update elements ``[begin, end)`` of one tensor; ``begin`` is a multiple of UNIT."""
+    OPMATH: tl.constexpr = tl.float64 if PARAM_TYPE.primitive_bitwidth == 64 else tl.float32
     weight_decay = load_double(group + WEIGHT_DECAY)
     dampening = load_double(group + DAMPENING)
     has_momentum = momentum != 0.0
 
     first_step = False
-    mark_at = tl.load(tensor + MARK_AT)
+    mark_at = load_int64(entry + FIRST_STEP)
     if has_momentum & (mark_at != 0):
         mark_ptr = mark_at.to(tl.pointer_type(tl.int64))
         mark = tl.load(mark_ptr)
         first_step = (mark == FIRST_STEP_NEVER) | (mark == t)
-        if first_step & (chunk == 0):
+        if first_step:
             tl.store(mark_ptr, t)  # others see this t or NEVER: the same answer
     hyper = (
         (-lr).to(OPMATH),
         weight_decay.to(OPMATH),
         momentum.to(OPMATH),
         tl.where(first_step, 1.0, 1.0 - dampening).to(OPMATH),
-        tl.where(tl.load(group + MAXIMIZE) != 0, -1.0, 1.0).to(OPMATH),
+        tl.where(load_int32(group + MAXIMIZE) != 0, -1.0, 1.0).to(OPMATH),
         weight_decay != 0.0,
         has_momentum,
-        tl.load(group + NESTEROV) != 0,
+        load_int32(group + NESTEROV) != 0,
     )
     inv_scale = None
-    if grad_scale is not None:
-        inv_scale = (1.0 / tl.load(grad_scale).to(tl.float64)).to(tl.float32).to(OPMATH)
+    if SCALED:
+        scale = tl.load(grad_scale.to(tl.pointer_type(tl.float32)))
+        inv_scale = (1.0 / scale.to(tl.float64)).to(tl.float32).to(OPMATH)
 
-    param_ptr = tl.load(tensor + PARAM_AT).to(tl.pointer_type(PARAM))
-    grad_ptr = tl.load(tensor + GRAD_AT).to(tl.pointer_type(GRAD))
-    buffer_ptr = tl.load(tensor + BUFFER_AT).to(tl.pointer_type(PARAM))
-    begin = chunk * BLOCK
-    n_elements = tl.load(tensor + N_ELEMENTS)
-    units = tl.load(tensor + N_UNITS)
+    param_at = load_int64(entry + PARAM)
+    grad_at = load_int64(entry + GRAD)
+    buffer_at = load_int64(entry + MOMENTUM_BUFFER)
+    param_ptr = param_at.to(tl.pointer_type(PARAM_TYPE))
+    grad_ptr = grad_at.to(tl.pointer_type(GRAD_TYPE))
+    buffer_ptr = buffer_at.to(tl.pointer_type(PARAM_TYPE))
 
-    # What allows wide accesses. The compiler uses them because it sees a multiple of 16 as the
-    # count and the pointers' alignment. VECTOR elements an access for all: tensors of a wider and
+    # What allows wide accesses. The compiler uses them because it sees multiples of 16 as counts
+    # and as the pointers' alignment. VECTOR elements an access for all: tensors of a wider and
     # a narrower type would get layouts of their own else, and travel through shared memory.
-    left = tl.minimum(tl.maximum(units - chunk * (BLOCK // UNIT), 0), BLOCK // UNIT).to(tl.int32)
-    if left > 0:
+    unit = (begin // UNIT).to(tl.int32)
+    aligned = (param_at | grad_at | buffer_at) % ALIGNMENT == 0
+    last_unit = tl.where(aligned, (end // UNIT).to(tl.int32), unit)
+    while unit < last_unit:
+        at = unit.to(tl.int64) * UNIT
         update_elements(
-            tl.multiple_of(param_ptr, VECTOR * PARAM.primitive_bitwidth // 8) + begin,
-            tl.multiple_of(grad_ptr, VECTOR * GRAD.primitive_bitwidth // 8) + begin,
-            tl.multiple_of(buffer_ptr, VECTOR * PARAM.primitive_bitwidth // 8) + begin,
-            left * UNIT,
+            tl.multiple_of(param_ptr, VECTOR * PARAM_TYPE.primitive_bitwidth // 8) + at,
+            tl.multiple_of(grad_ptr, VECTOR * GRAD_TYPE.primitive_bitwidth // 8) + at,
+            tl.multiple_of(buffer_ptr, VECTOR * PARAM_TYPE.primitive_bitwidth // 8) + at,
+            tl.minimum(last_unit - unit, BLOCK // UNIT) * UNIT,
             hyper,
             inv_scale,
             OPMATH,
             WRITE_GRADS,
             BLOCK,
         )
+        unit += BLOCK // UNIT
     # The rest of a tensor, or all of one at an odd address.
-    start = tl.maximum(begin, units * UNIT)
-    stop = tl.minimum(begin + BLOCK, n_elements)
-    while start < stop:
+    start = last_unit.to(tl.int64) * UNIT
+    while start < end:
         update_elements(
             param_ptr + start,
             grad_ptr + start,
             buffer_ptr + start,
-            stop - start,
+            end - start,
             hyper,
             inv_scale,
             OPMATH,
@@ -192,27 +219,51 @@ def update_chunk(
         start += TAIL
 
 
-SCALARS = ("n_chunks", "n_groups", "advance")
+@triton.jit
+def cut_at(position, origin, n_elements):
+    """Return a position of the line as an index into the tensor that begins at ``origin``."""
+    return tl.minimum(tl.maximum(position - origin, 0), n_elements)
 
 
-@triton.jit(
-    do_not_specialize=SCALARS,
-    do_not_specialize_on_alignment=("found_inf", "grad_scale", "t_ptr", "lr_ptr"),
+@triton.jit
+def share_end(share):
+    """Return where a share ends: the next one begins there."""
+    return load_int64(share + SHARE_SIZE + SHARE_BEGIN)
+
+
+@triton.jit
+def span_of(entry, line, share):
+    """Return which elements ``[begin, end)`` of a tensor, at ``line``, belong to a share."""
+    origin, following = load_int64(line), load_int64(line + 8)
+    n_elements = load_int64(entry + N_ELEMENTS)
+    begin = cut_at(load_int64(share + SHARE_BEGIN), origin, n_elements)
+    cut = cut_at(share_end(share), origin, n_elements)
+    return begin, tl.where(share_end(share) >= following, n_elements, cut)
+
+
+# The arguments that are no constants, numbers all of them.
+NUMBERS = (
+    *("tables", "groups_at", "line_at", "shares_at", "schedules_at", "n_groups"),
+    *("tickets", "t_at", "lr_at", "found_inf", "grad_scale", "advance"),
 )
+
+
+@triton.jit(do_not_specialize=NUMBERS)
 def sgd_step(
-    chunks,
-    tensors,
-    groups,
-    schedules,
-    t_ptr,
-    lr_ptr,
-    tickets,
-    found_inf,
-    grad_scale,
-    n_chunks,
-    n_groups,
-    advance,
+    tables: tl.int64,
+    groups_at: tl.int32,
+    line_at: tl.int32,
+    shares_at: tl.int32,
+    schedules_at: tl.int32,
+    n_groups: tl.int32,
+    tickets: tl.int64,
+    t_at: tl.int64,
+    lr_at: tl.int64,
+    found_inf: tl.int64,
+    grad_scale: tl.int64,
+    advance: tl.int32,
     DTYPES: tl.constexpr,
+    SCALED: tl.constexpr,
     WRITE_GRADS: tl.constexpr,
     VECTOR: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -220,70 +271,87 @@ def sgd_step(
 ):
     """One step of every tensor on the device, and one tick of its counter.
 
-    The work is a list of items: each group's rate, which is written to ``lr_ptr``, then each chunk
-    of each tensor. Programs take items in turn, and work a rate out again only for another group.
+    A program writes the rates of some groups to ``lr_at``, then updates its share of the elements.
+    It works a rate out again only for another group.
 
     Args:
-        chunks: A word a chunk: its tensor's row in the upper half, its number in the lower.
-        tensors: The rows of the tensors.
-        groups: The rows of the groups.
-        schedules: All segments, then the values of their tables.
-        t_ptr: Steps applied so far.
-        lr_ptr: Out: each group's rate, float64.
-        tickets: int32, 0 between launches: programs that are done.
-        found_inf: None, or a float32: where it is not 0, nothing happens.
-        grad_scale: None, or a float32: what gradients were multiplied by.
-        n_chunks: Number of chunks.
+        tables: Address of the tables, which begin with that of the tensors.
+        groups_at: Where in them, in bytes, the groups lie.
+        line_at: Likewise, where each tensor begins in the line of all elements.
+        shares_at: Each program's share of that line.
+        schedules_at: The schedules.
         n_groups: Number of groups.
+        tickets: An int32, 0 between launches: programs that are done.
+        t_at: An int64, the steps applied so far.
+        lr_at: Out: each group's rate, float64.
+        found_inf: 0, or the address of a float32: where it is not 0, nothing happens.
+        grad_scale: 0, or the address of a float32: what gradients were multiplied by.
         advance: Whether ``t`` moves on.
-        DTYPES: The pairs of parameter's and gradient's dtype that occur.
+        DTYPES: The pairs of parameter's and gradient's dtype that occur: the codes that their
+            entries hold, then the types.
+        SCALED: Whether there is a ``grad_scale``.
         WRITE_GRADS: Whether unscaled gradients are stored.
         VECTOR: Elements of a wide access: of 16 bytes for the widest dtype.
-        BLOCK: Elements of a chunk, a power of 2.
+        BLOCK: Elements handled at once, a power of 2.
         TAIL: Elements handled at once where wide accesses are not possible, a power of 2.
     """
-    if found_inf is not None:  # noqa: SIM102 (the compiler knows this one already)
-        if tl.load(found_inf) != 0.0:
-            return
+    found_ptr = found_inf.to(tl.int64).to(tl.pointer_type(tl.float32))
+    if tl.load(found_ptr, found_inf != 0, other=0.0) != 0.0:
+        return
+    t_ptr = t_at.to(tl.pointer_type(tl.int64))
     t = tl.load(t_ptr)
-    lr_group = tl.full((), -1, tl.int64)
+    lr_group = tl.full((), -1, tl.int32)
     lr = tl.full((), 0.0, tl.float64)
     momentum = tl.full((), 0.0, tl.float64)
-    item = tl.program_id(0)
-    while item < n_groups + n_chunks:
-        word = tl.full((), 0, tl.int64)
-        group = item.to(tl.int64)
-        if item >= n_groups:
-            word = tl.load(chunks + (item - n_groups))
-            group = tl.load(tensors + (word >> 32) * TENSOR_WORDS + GROUP)
+
+    # What the loop needs is read again each time, for registers decide how many programs a device
+    # holds at a time.
+    share = tables + shares_at + tl.program_id(0).to(tl.int64) * SHARE_SIZE
+    i = load_int32(share + SHARE_ENTRY)
+    unwritten = tl.program_id(0)  # the next group whose rate this program writes
+    line = tables + line_at
+    while (unwritten < n_groups) | (load_int64(line + i.to(tl.int64) * 8) < share_end(share)):
+        entry = tables + i.to(tl.int64) * ENTRY_SIZE
+        group = unwritten
+        if unwritten >= n_groups:
+            group = load_int32(entry + GROUP)
+        row = tables + groups_at + group.to(tl.int64) * GROUP_SIZE
         if group != lr_group:
             lr_group = group
-            lr, momentum = rates_at(groups + group * GROUP_WORDS, schedules, t)
-        if item < n_groups:
-            tl.store(lr_ptr + group, lr)
+            lr, momentum = rates_at(row, tables + schedules_at, t)
+        if unwritten < n_groups:
+            tl.store((lr_at + group.to(tl.int64) * 8).to(tl.pointer_type(tl.float64)), lr)
+            unwritten += tl.num_programs(0)
         else:
-            tensor = tensors + (word >> 32) * TENSOR_WORDS
-            pair = tl.load(tensor + PAIR)
-            for i in tl.static_range(len(DTYPES)):
-                if pair == i:
-                    update_chunk(
-                        tensor,
-                        word & 0xFFFFFFFF,
-                        groups + group * GROUP_WORDS,
+            begin, end = span_of(entry, line + i.to(tl.int64) * 8, share)
+            pair = tl.full((), 0, tl.int32)
+            for k in tl.static_range(1, len(DTYPES)):
+                own = load_int32(entry + PARAM_DTYPE) == DTYPES[k][0]
+                grad = load_int32(entry + GRAD_DTYPE) == DTYPES[k][1]
+                pair = tl.where(own & grad, k, pair)
+            for k in tl.static_range(len(DTYPES)):
+                if pair == k:
+                    update_span(
+                        entry,
+                        begin,
+                        end,
+                        row,
                         lr,
                         momentum,
                         t,
                         grad_scale,
-                        DTYPES[i][0],
-                        DTYPES[i][1],
+                        DTYPES[k][2],
+                        DTYPES[k][3],
+                        SCALED,
                         WRITE_GRADS,
                         VECTOR,
                         BLOCK,
                         TAIL,
                     )
-        item += tl.num_programs(0)
+            i += 1
     if advance != 0:
         tl.debug_barrier()  # all of this program has read t before its ticket says so
-        if tl.atomic_add(tickets, 1) == tl.num_programs(0) - 1:
-            tl.store(tickets, 0)
+        tickets_ptr = tickets.to(tl.pointer_type(tl.int32))
+        if tl.atomic_add(tickets_ptr, 1) == tl.num_programs(0) - 1:
+            tl.store(tickets_ptr, 0)
             tl.store(t_ptr, next_count(t))

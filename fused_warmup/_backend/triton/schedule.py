@@ -1,25 +1,50 @@
 """The learning rate on the device: ``csrc/math/schedule.h`` in Triton.
 
-Closed form in float64 from the int64 step. A word is 8 bytes; tables hold float64 by its bits.
+Closed form in float64 from the int64 step. Tables are read at addresses: those of csrc/launch,
+whose layout the extension tells.
 """
 
 import triton
 import triton.language as tl
 
-SEGMENT_WORDS = tl.constexpr(16)  # as Schedule.pack() writes them
-KIND, PAST_END, START, ORIGIN, STAIR, PERIOD, TABLE_OFFSET, TABLE_SIZE = map(tl.constexpr, range(8))
-SHIFT, LENGTH, A, B, P, K, M, LOG_CYCLE_GAIN = map(tl.constexpr, range(8, 16))
+from fused_warmup import _C
 
-POLY, COS, EXP, POW, TABLE = map(tl.constexpr, range(5))
-HOLD = tl.constexpr(0)
+
+def places(table, *fields):
+    """Return where fields of a table's rows lie, in bytes; or what named codes stand for."""
+    return tuple(_C.TABLES[table][field] for field in fields)
+
+
+SEGMENTS, N_SEGMENTS, VALUES = map(
+    tl.constexpr, places("Schedule", "segments", "n_segments", "values")
+)
+SEGMENT_SIZE, KIND, PAST_END, START, ORIGIN, STAIR, PERIOD, TABLE_OFFSET, TABLE_SIZE = map(
+    tl.constexpr,
+    places(
+        "Segment",
+        *("size", "kind", "past_end", "start", "origin", "stair", "period"),
+        *("table_offset", "table_size"),
+    ),
+)
+SHIFT, LENGTH, A, B, P, K, M, LOG_CYCLE_GAIN = map(
+    tl.constexpr, places("Segment", "shift", "length", "a", "b", "p", "k", "m", "log_cycle_gain")
+)
+POLY, COS, EXP, POW, TABLE = map(tl.constexpr, places("Kind", "POLY", "COS", "EXP", "POW", "TABLE"))
+HOLD = tl.constexpr(_C.TABLES["constants"]["HOLD"])
 PI = tl.constexpr(3.14159265358979323846)
 INT64_MAX = tl.constexpr(2**63 - 1)
 
 
 @triton.jit
-def load_double(word):
-    """Return the float64 that a word holds."""
-    return tl.load(word).to(tl.float64, bitcast=True)
+def load_int64(at):
+    """Return the int64, or the address, that lies at an address."""
+    return tl.load(at.to(tl.pointer_type(tl.int64)))
+
+
+@triton.jit
+def load_double(at):
+    """Return the float64 that lies at an address."""
+    return tl.load(at.to(tl.pointer_type(tl.float64)))
 
 
 @triton.jit
@@ -58,13 +83,13 @@ def real_pow(x, e):
 
 
 @triton.jit
-def segment_factor(segment, schedules, t):
-    """Return a segment's value at step ``t``; its table is among ``schedules``."""
-    kind = tl.load(segment + KIND)
+def segment_factor(segment, values, t):
+    """Return a segment's value at step ``t``; its table is among ``values``."""
+    kind = load_int64(segment + KIND)
     # Counts are taken up to 2**62 and origins down to -2**61, so that this does not overflow.
-    n = t - tl.load(segment + ORIGIN)
-    period = tl.load(segment + PERIOD)
-    stair = tl.load(segment + STAIR)
+    n = t - load_int64(segment + ORIGIN)
+    period = load_int64(segment + PERIOD)
+    stair = load_int64(segment + STAIR)
     cycle = tl.full((), 0, tl.int64)
     if period > 0:
         cycle = floor_div(n, period)
@@ -78,12 +103,12 @@ def segment_factor(segment, schedules, t):
     b = load_double(segment + B)
 
     if kind == TABLE:
-        i = tl.minimum(tl.maximum(n, 0), tl.load(segment + TABLE_SIZE) - 1)
-        f = load_double(schedules + tl.load(segment + TABLE_OFFSET) + i)
+        i = tl.minimum(tl.maximum(n, 0), load_int64(segment + TABLE_SIZE) - 1)
+        f = load_double(values + (load_int64(segment + TABLE_OFFSET) + i) * 8)
         factor = b + (f - b) * gain
     else:
         x = (n.to(tl.float64) + load_double(segment + SHIFT)) / load_double(segment + LENGTH)
-        if tl.load(segment + PAST_END) == HOLD:
+        if load_int64(segment + PAST_END) == HOLD:
             x = tl.where(x < 0.0, 0.0, tl.where(x > 1.0, 1.0, x))
         p = load_double(segment + P)
         if kind == EXP:
@@ -107,19 +132,23 @@ def segment_factor(segment, schedules, t):
 
 
 @triton.jit
-def schedule_factor(segments, n_segments, schedules, t):
-    """Return the factor at step ``t``; 1 without segments.
+def schedule_factor(schedule, there, t):
+    """Return the factor of the schedule at an address at step ``t``; 1 if it is not ``there``.
 
     Loops are ``while`` loops here: Triton 3.6's interpreter has no ``range`` under numpy >= 2.4
     (triton-lang/triton#9171).
     """
     factor = tl.full((), 1.0, tl.float64)
+    n_segments_ptr = (schedule + N_SEGMENTS).to(tl.pointer_type(tl.int64))
+    n_segments = tl.load(n_segments_ptr, there, other=0)
     if n_segments > 0:
+        segments = load_int64(schedule + SEGMENTS)
         ruling = tl.full((), 0, tl.int64)
         following = tl.full((), 1, tl.int64)
         while following < n_segments:
-            if tl.load(segments + following * SEGMENT_WORDS + START) <= t:
+            if load_int64(segments + following * SEGMENT_SIZE + START) <= t:
                 ruling = following
             following += 1
-        factor = segment_factor(segments + ruling * SEGMENT_WORDS, schedules, t)
+        values = load_int64(schedule + VALUES)
+        factor = segment_factor(segments + ruling * SEGMENT_SIZE, values, t)
     return factor

@@ -7,7 +7,7 @@ import torch
 from support import same_bits
 
 from fused_warmup import SGD
-from fused_warmup._backend.triton import plan as backend
+from fused_warmup._backend.triton import launcher as backend
 
 BLOCK, TAIL = backend.BLOCK, backend.TAIL
 SIZES = (0, 1, 15, 16, 17, TAIL + 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 21)
@@ -30,6 +30,18 @@ def parameters(sizes, dtype=torch.float32, grad_dtype=None, offset=0):
         p.grad = draw(size, p.grad_dtype, 100 + i, offset)
         params.append(p)
     return params
+
+
+def plan_of(params, **what):
+    """A plan of one group without schedules."""
+    return backend.make_triton_plan(
+        params=params,
+        group_of=[0] * len(params),
+        schedules=[],
+        schedule_of=[-1],
+        momentum_schedule_of=[-1],
+        **what,
+    )
 
 
 class Pair:

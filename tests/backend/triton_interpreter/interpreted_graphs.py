@@ -6,10 +6,11 @@ import weakref
 import pytest
 import torch
 from cases import BLOCK, Launches, draw, parameters
+from support.recorded import Recorded
 
 from fused_warmup import SGD
-from fused_warmup._backend.triton import plan as backend
-from fused_warmup._backend.triton.tables import DeviceTable, words_of
+from fused_warmup._backend.triton import launcher as backend
+from fused_warmup._backend.triton.tables import DeviceTables
 from fused_warmup.schedules import cosine
 
 
@@ -99,8 +100,8 @@ def test_captured_launches_take_new_options_on_demand(monkeypatch, changed_befor
 
     def replay():
         if changed_before:  # the copy at the head of the graph
-            table, staging = plan()._group_table._captured[0]
-            table.copy_(staging)
+            captured = plan().launcher._tables._captured[0]
+            captured.table.copy_(captured.staging)
         launches.replay(graph)
 
     assert moved(replay) == pytest.approx(4.0)
@@ -121,13 +122,15 @@ def test_the_first_step_cannot_be_captured(monkeypatch):
 
 
 def test_a_capture_that_needs_pinned_memory_says_what_to_do(monkeypatch):
-    table = DeviceTable(torch.device("cpu"))
-    table.holding(words_of(b"12345678"), False)
-    table.holding(words_of(b"abcdefgh"), True)  # takes the block that was put aside
+    recorded = Recorded([torch.ones(3)])
+    (tables, *_) = recorded.step([torch.ones(3)])
+    there = DeviceTables(torch.device("cpu"))
+    there.holding(tables, 1, False)
+    there.holding(tables, 2, True)  # takes the block that was put aside
 
-    def fail(words):
+    def fail(size):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(table, "_staging", fail)
+    monkeypatch.setattr(there, "_staging", fail)
     with pytest.raises(RuntimeError, match="run one step with the same parameters before each"):
-        table.holding(words_of(b"ijklmnop"), True)
+        there.holding(tables, 3, True)

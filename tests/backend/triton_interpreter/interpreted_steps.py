@@ -1,16 +1,17 @@
 """Steps of the Triton backend in a row, in Triton's interpreter."""
 
 import gc
+import sys
 import weakref
 
 import pytest
 import torch
-from cases import BLOCK, Launches, Pair, bytes_of, draw, parameters
+from cases import BLOCK, Launches, Pair, bytes_of, draw, parameters, plan_of
 
 import fused_warmup
-from fused_warmup import SGD
-from fused_warmup._backend.triton import plan as backend
-from fused_warmup._backend.triton.tables import DeviceTable
+from fused_warmup import _C, SGD
+from fused_warmup._backend.triton import launcher as backend
+from fused_warmup._backend.triton.tables import DeviceTables
 from fused_warmup._groups.options import DEFAULTS
 from fused_warmup.schedules import Kind, PastEnd, Schedule, Segment, cosine, linear_warmup, table
 
@@ -63,7 +64,7 @@ def test_a_step_of_empty_tensors_is_a_step():
 def test_a_device_without_gradients_keeps_the_count():
     t, lr = torch.tensor(5), torch.zeros(1, dtype=torch.float64)
     group = {**DEFAULTS, "lr": 0.5, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0}
-    plan = backend.TritonPlan([torch.ones(3)], [None], [None], [0], [], [-1], [-1], t, lr)
+    plan = plan_of(params=[torch.ones(3)], momentum_buffers=[None], first_steps=[None], t=t, lr=lr)
     assert plan.prepare([group], [None], None, None, True)
     plan.launch(True)
     assert (plan.active, int(t), lr.tolist()) == ([], 6, [0.5])
@@ -129,23 +130,27 @@ def test_a_sparse_gradient_raises():
 
 def test_a_steady_step_is_one_launch_and_no_upload(monkeypatch):
     launches, uploads = Launches(monkeypatch), []
-    upload = DeviceTable._upload
-    monkeypatch.setattr(
-        DeviceTable, "_upload", lambda self, words: (uploads.append(words), upload(self, words))
-    )
+    fill = DeviceTables._fill
+
+    def counted(self, table, staging, tables):
+        uploads.append(staging.numel())
+        fill(self, table, staging, tables)
+
+    monkeypatch.setattr(DeviceTables, "_fill", counted)
     groups = [{"params": parameters((5, BLOCK + 1))}, {"params": parameters((7,)), "lr": 0.2}]
     opt = SGD(groups, lr=0.1, momentum=0.9, schedule=cosine(9), backend="triton")
     for step in range(4):
         opt.step()
         assert len(launches.recorded) == step + 1
-        assert len(uploads) == 3
+        assert len(uploads) == 1
     opt.param_groups[0]["lr"] = 0.3
     opt.step()
-    assert len(uploads) == 4
+    assert len(uploads) == 2
     p = opt.param_groups[0]["params"][0]
     p.grad = p.grad.clone()
     opt.step()
-    assert len(uploads) == 5
+    assert len(uploads) == 3
+    assert uploads[0] > uploads[1] == uploads[2]  # schedules and shares travel once
     assert opt.steps_applied == len(launches.recorded) == 6
 
 
@@ -165,7 +170,7 @@ def test_the_interpreter_serves_the_cpu_and_only_if_asked():
     assert "interpreter" in found.reason
     opt = SGD(parameters((3,)), lr=0.1)
     opt.step()
-    assert not isinstance(opt._plan.parts[0], backend.TritonPlan)
+    assert not isinstance(opt._plan.parts[0], _C.TritonPlan)
 
 
 @pytest.mark.parametrize(
@@ -192,14 +197,14 @@ def test_a_mark_that_moved_is_found(move):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda plan: setattr(plan._t, "data", plan._t.data.float()),
-        lambda plan: setattr(plan._t, "data", torch._neg_view(plan._t.data)),
-        lambda plan: plan._t.resize_(0),
-        lambda plan: setattr(plan._marks[0], "data", plan._marks[0].data.int()),
-        lambda plan: plan._marks[0].resize_(0),
-        lambda plan: setattr(plan._lr, "data", plan._lr.data.float()),
-        lambda plan: plan._lr.resize_(0),
-        lambda plan: setattr(plan._lr, "data", plan._lr.data[:0]),
+        lambda t, lr, mark: setattr(t, "data", t.data.float()),
+        lambda t, lr, mark: setattr(t, "data", torch._neg_view(t.data)),
+        lambda t, lr, mark: t.resize_(0),
+        lambda t, lr, mark: setattr(mark, "data", mark.data.int()),
+        lambda t, lr, mark: mark.resize_(0),
+        lambda t, lr, mark: setattr(lr, "data", lr.data.float()),
+        lambda t, lr, mark: lr.resize_(0),
+        lambda t, lr, mark: setattr(lr, "data", lr.data[:0]),
     ],
     ids=[
         *("count's dtype", "negated count", "no count", "mark's dtype", "no mark"),
@@ -210,7 +215,23 @@ def test_what_counts_steps_is_looked_at_before_each_step(change):
     t, lr = torch.tensor(5), torch.zeros(1, dtype=torch.float64)
     p, grad, buffer, mark = torch.ones(3), torch.ones(3), torch.zeros(3), torch.tensor(-1)
     group = {**DEFAULTS, "lr": 0.5, "momentum": 0.9, "dampening": 0.1, "weight_decay": 0.0}
-    plan = backend.TritonPlan([p], [buffer], [mark], [0], [], [-1], [-1], t, lr)
+    plan = plan_of(params=[p], momentum_buffers=[buffer], first_steps=[mark], t=t, lr=lr)
     assert plan.prepare([group], [grad], None, None, True)
-    change(plan)
+    change(t, lr, mark)
     assert not plan.prepare([group], [grad], None, None, True)
+
+
+def test_a_steady_step_takes_as_much_python_for_many_tensors_as_for_few(monkeypatch):
+    monkeypatch.setattr(backend.kernel, "sgd_step", {(n,): lambda *_, **__: None for n in range(9)})
+
+    def calls(n_tensors):
+        opt = SGD(parameters((5,) * n_tensors), lr=0.1, momentum=0.9, backend="triton")
+        for _ in range(3):
+            opt.step()
+        events = []
+        sys.setprofile(lambda frame, event, arg: events.append(event))
+        opt.step()
+        sys.setprofile(None)
+        return len(events)
+
+    assert calls(161) == calls(3) < 80  # calls and returns, of Python and of C

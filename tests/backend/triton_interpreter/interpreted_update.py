@@ -7,11 +7,10 @@ import exact
 import numpy as np
 import pytest
 import torch
-from cases import BLOCK, DTYPES, SIZES, Pair, bytes_of, draw, parameters
+from cases import BLOCK, DTYPES, SIZES, Pair, bytes_of, draw, parameters, plan_of
 from support import OPTIONS
 
 from fused_warmup import SGD
-from fused_warmup._backend.triton import plan as backend
 from fused_warmup._groups.options import DEFAULTS
 from fused_warmup.schedules import linear_warmup
 
@@ -105,7 +104,7 @@ def test_gradients_stay_scaled_unless_they_are_to_be_written():
     lr = torch.zeros(1, dtype=torch.float64)
     group = {**DEFAULTS, "lr": 0.5, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0}
     kept, expected = grad.clone(), p - 0.5 * (grad / 4)
-    plan = backend.TritonPlan([p], [buffer], [None], [0], [], [-1], [-1], t, lr)
+    plan = plan_of(params=[p], momentum_buffers=[buffer], first_steps=[None], t=t, lr=lr)
     assert plan.prepare([group], [grad], torch.tensor(4.0), None, False)
     plan.launch(False)
     assert torch.equal(grad, kept)
