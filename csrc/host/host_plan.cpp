@@ -12,10 +12,8 @@
 namespace fused_warmup {
 namespace {
 
-// From this many tensors on, torch's own structures about them outgrow the caches between two
-// steps: a look at each then waits for memory, unless it is asked for some tensors ahead.
-constexpr size_t MANY = 1000;
-constexpr size_t AHEAD = 8;
+// So many parameters are asked of memory together before they are looked at.
+constexpr size_t BLOCK = 32;
 
 // As in fused_warmup/_groups/options.py: a scheduler that ends at 0 may come out a rounding below.
 constexpr double LEAST_LR = -1e-12;
@@ -93,13 +91,6 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
   }
   groups_.resize(schedule_of_.size());
   lr_tensors_.resize(groups_.size());
-  if (has_many()) {
-    for (Parameter& each : parameters_) {
-      each.tensor_look.find_prefetch_address(each.tensor.ptr());
-      if (each.momentum_buffer)
-        each.momentum_look.find_prefetch_address(each.momentum_buffer.ptr());
-    }
-  }
 }
 
 void HostPlan::add_parameter(const py::object& tensor, const py::object& momentum_buffer,
@@ -145,8 +136,6 @@ bool HostPlan::has_group(size_t group) const {
     return static_cast<size_t>(each.entry.group) == group;
   });
 }
-
-bool HostPlan::has_many() const { return parameters_.size() >= MANY && reads_libtorch(); }
 
 bool HostPlan::in_range(const Group& group) const {
   const auto good = [](double value) { return std::isfinite(value) && value >= 0; };
@@ -397,14 +386,47 @@ bool HostPlan::grads_overlap() const {
   return !grads.sort();
 }
 
+// Between two steps a model's forward and backward push all that a look reads out of the caches. A
+// look waits for each piece in turn, some 25 a parameter; here those of a level are asked for
+// together before the next level's addresses are read from them.
+void HostPlan::prefetch(size_t begin, size_t end) const {
+  const auto for_each = [this, begin, end](auto ask) {
+    for (size_t i = begin; i < end; ++i) {
+      if (parameters_[i].tensor_look) ask(parameters_[i]);
+    }
+  };
+  for_each([](const Parameter& each) {
+    each.tensor_look.prefetch();
+    if (each.momentum_look) each.momentum_look.prefetch();
+    // Where the elements were: the launch reads them, and most stay.
+    const TensorEntry& last = each.entry;
+    for (const void* data : {last.param, last.grad, last.momentum_buffer}) __builtin_prefetch(data);
+  });
+  for_each([](const Parameter& each) {
+    each.tensor_look.prefetch_impl();
+    if (each.momentum_look) each.momentum_look.prefetch_impl();
+  });
+  for_each([](const Parameter& each) {
+    each.tensor_look.prefetch_parts();
+    if (each.momentum_look) each.momentum_look.prefetch_parts();
+  });
+  for_each([](const Parameter& each) {
+    const TensorLook grad = each.tensor_look.grad();
+    if (grad) grad.prefetch_impl();
+  });
+  for_each([](const Parameter& each) {
+    const TensorLook grad = each.tensor_look.grad();
+    if (grad) grad.prefetch_parts();
+  });
+}
+
 bool HostPlan::look() {
   if (!look_at_rates() || !look_at_scalars()) return false;
   entries_.clear();
   n_active_ = 0;
   bool same_active = true;
-  const bool many = has_many();
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (many && i + AHEAD < parameters_.size()) parameters_[i + AHEAD].prefetch();
+    if (i % BLOCK == 0) prefetch(i, std::min(i + BLOCK, parameters_.size()));
     Parameter& parameter = parameters_[i];
     const bool was_active = parameter.active;
     if (!look_at_parameter(i)) {

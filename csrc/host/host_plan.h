@@ -109,26 +109,18 @@ class HostPlan {
   struct Parameter {
     py::object tensor, momentum_buffer, first_step;
     TensorLook tensor_look, momentum_look, mark_look;
-    TensorLook grad_look;  // of the last gradient, which may be gone: only to prefetch
+    TensorLook grad_look;  // of the last step, whose gradient may be gone
     Place place, momentum_place, grad_place;
     TensorEntry entry;
     PyTypeObject* type;
     size_t gap;  // of the gradient, in written_
     bool active;
     bool own_grad;  // .grad is torch's own attribute, not a subclass's
-
-    // Always inlined: to gcc a function that only prefetches does nothing, and calls to it go.
-    [[gnu::always_inline]] void prefetch() const {
-      __builtin_prefetch(tensor.ptr());
-      tensor_look.prefetch();
-      momentum_look.prefetch();
-      grad_look.prefetch();
-    }
   };
 
   void add_parameter(const py::object& tensor, const py::object& momentum_buffer,
                      const py::object& first_step, int32_t group, const py::object& torch_grad);
-  bool has_many() const;
+  void prefetch(size_t begin, size_t end) const;
   bool has_group(size_t group) const;
   bool in_range(const Group& group) const;
   bool view_scalar(PyObject* tensor, DLTensor* view) const;

@@ -51,11 +51,13 @@ struct Functions {
   const void* undefined = nullptr;  // what stands for "no tensor"
   Py_ssize_t offset = 0;            // of the at::Tensor in a Python tensor
   PyTypeObject* type = nullptr;     // of all Python tensors
+  int storage_word = 0;             // of an implementation, which points to the storage
 
   bool find_symbols();
   bool try_them();
   const void* impl_of(py::handle tensor) const;
   bool find_offset(const py::object& tensor);
+  void find_storage_word(const py::object& tensor);
 };
 
 bool Functions::find_symbols() {
@@ -136,6 +138,16 @@ bool Functions::find_offset(const py::object& tensor) {
   return n_found == 1;
 }
 
+// Finds the word of an implementation that points to the storage, among the few that are surely
+// its own. It is only prefetched from: without it, the first word will do.
+void Functions::find_storage_word(const py::object& tensor) {
+  const auto storage = tensor.attr("untyped_storage")().attr("_cdata").cast<uintptr_t>();
+  const auto* words = static_cast<const uintptr_t*>(impl_of(tensor));
+  for (int i = 0; i < 4; ++i) {
+    if (words[i] == storage) storage_word = i;
+  }
+}
+
 // Asks everything about tensors whose answers are known.
 bool Functions::try_them() {
   const py::module_ torch = py::module_::import("torch");
@@ -150,6 +162,7 @@ bool Functions::try_them() {
   };
   Tensor* tensor = tensor_of(p);
   if (*tensor != impl_of(p)) return false;
+  find_storage_word(p);
 
   void* data = nullptr;
   int64_t *sizes = nullptr, *strides = nullptr, n_dims = 0, bytes = 0, start = 0;
@@ -209,7 +222,6 @@ bool reads_libtorch() {
 TensorLook::TensorLook(PyObject* object) {
   if (!reads_libtorch() || !PyObject_TypeCheck(object, torch->type)) return;
   tensor_ = reinterpret_cast<Tensor*>(reinterpret_cast<char*>(object) + torch->offset);
-  impl_ = *tensor_;
 }
 
 TensorLook TensorLook::grad() const {
@@ -285,9 +297,6 @@ bool TensorLook::fits_storage(const DLTensor& view, int64_t storage_bytes) const
 
 void TensorLook::bump_version() const { torch->bump_version(tensor_); }
 
-void TensorLook::find_prefetch_address(PyObject* object) {
-  const py::object storage = py::handle(object).attr("untyped_storage")();
-  storage_ = reinterpret_cast<const void*>(storage.attr("_cdata").cast<uintptr_t>());
-}
+int TensorLook::first_part() { return torch->storage_word; }
 
 }  // namespace fused_warmup

@@ -14,6 +14,7 @@
 #include <dlpack/dlpack.h>
 
 #include <cstdint>
+#include <initializer_list>
 
 namespace fused_warmup {
 
@@ -45,22 +46,31 @@ class TensorLook {
   // inference mode.
   void bump_version() const;
 
-  // Finds what prefetch() asks the processor for: the memory that a look at the tensor reads.
-  void find_prefetch_address(PyObject* object);
-  [[gnu::always_inline]] void prefetch() const {
-    const char* impl = static_cast<const char*>(impl_);
-    for (int line = 0; line < 3; ++line) __builtin_prefetch(impl + 64 * line);
-    __builtin_prefetch(storage_);
-    __builtin_prefetch(static_cast<const char*>(storage_) + 64);
+  // What a look reads lies three levels deep: the pointer to the tensor's implementation, the
+  // implementation, and what that points to. Each of these asks the processor for one level and
+  // reads those above it, which have to be there by then or are waited for. Always inlined: to gcc
+  // a function that only prefetches does nothing, and calls to it go.
+  [[gnu::always_inline]] void prefetch() const { __builtin_prefetch(tensor_); }
+  [[gnu::always_inline]] void prefetch_impl() const {
+    const char* impl = static_cast<const char*>(*tensor_);
+    for (const int offset : {0, 64, 128, 191}) __builtin_prefetch(impl + offset);
+  }
+  [[gnu::always_inline]] void prefetch_parts() const {
+    const void* const* parts = static_cast<const void* const*>(*tensor_) + first_part();
+    const char* storage = static_cast<const char*>(parts[0]);
+    for (const int offset : {0, 64}) __builtin_prefetch(storage + offset);
+    for (const int i : {1, 3}) __builtin_prefetch(parts[i]);
   }
 
  private:
+  // Index of the pointer to the storage among the words of an implementation. Those to autograd's
+  // record and to the version come after it, as torch has them; where it does not, what is asked
+  // for is not used.
+  static int first_part();
+
   // An at::Tensor, which is one pointer: inside the Python object, or inside a parameter's record
   // of its gradient.
   void* const* tensor_ = nullptr;
-  // Where the tensor's implementation and its storage once were; only to prefetch, never read.
-  const void* impl_ = nullptr;
-  const void* storage_ = nullptr;
 };
 
 }  // namespace fused_warmup

@@ -71,6 +71,9 @@ uint64_t version_of(PyObject* dict) {
 #endif
 }
 
+// Dicts lie scattered, and each would be waited for in turn: so many are asked for ahead.
+constexpr size_t AHEAD = 16;
+
 struct Collect {
   std::vector<py::object>* refs;
   bool operator()(PyObject* object) const {
@@ -109,6 +112,7 @@ void Watch::note_versions(PyObject* state) const {
 bool Watch::state_is_untouched(PyObject* state) const {
   if (versions_[0] == 0 || versions_[0] != version_of(state)) return false;
   for (size_t i = 0; i < entries_.size(); ++i) {
+    if (i + AHEAD < entries_.size()) __builtin_prefetch(&entries_[i + AHEAD]->ob_type);
     if (versions_[i + 1] != version_of(entries_[i])) return false;
   }
   return true;
