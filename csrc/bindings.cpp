@@ -58,6 +58,25 @@ py::custom_type_setup collectable() {
   });
 }
 
+// HostStep.run_alone: called at every step, and so without pybind11's dispatcher, which reads as
+// much memory as a small step does.
+PyObject* run_alone(PyObject* self, PyObject* optimizer) {
+  try {
+    auto* instance = reinterpret_cast<py::detail::instance*>(self);
+    auto* step = instance->get_value_and_holder().value_ptr<HostStep>();
+    if (step == nullptr) throw py::type_error("HostStep.__init__ has not been called");
+    return PyBool_FromLong(step->run_alone(optimizer));
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (...) {
+    py::detail::try_translate_exceptions();
+  }
+  return nullptr;
+}
+
+PyMethodDef RUN_ALONE{"run_alone", run_alone, METH_O,
+                      "The step of an optimizer, where nothing else is to be done; else False."};
+
 // A plan class; all take the arguments of HostPlan after those of their own.
 template <typename Plan, typename... Own, typename... Names>
 py::class_<Plan, HostPlan> def_plan(py::module_& m, const char* class_name, Names... own_names) {
@@ -99,11 +118,14 @@ PYBIND11_MODULE(_C, m) {
       .def("launch", &HostPlan::launch, py::arg("advance"))
       .def_property_readonly("active", &HostPlan::active);
 
-  py::class_<HostStep>(m, "HostStep", collectable<HostStep>())
+  py::class_<HostStep> host_step(m, "HostStep", collectable<HostStep>());
+  host_step
       .def(py::init<const py::object&, const py::list&, const py::list&, bool>(), py::arg("watch"),
            py::arg("frozen"), py::arg("plans"), py::arg("counts"))
       .def("run", &HostStep::run, py::arg("state"), py::arg("groups"), py::arg("grad_scale"),
            py::arg("found_inf"), py::arg("write_grads"));
+  host_step.attr("run_alone") = py::reinterpret_steal<py::object>(
+      PyDescr_NewMethod(reinterpret_cast<PyTypeObject*>(host_step.ptr()), &RUN_ALONE));
 
   def_plan<CpuPlan, const std::string&>(m, "CpuPlan", "capability");
 

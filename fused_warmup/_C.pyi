@@ -2,6 +2,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 def schedule_factors(
     segments: bytes, values: Sequence[float], steps: Sequence[int]
@@ -58,6 +59,7 @@ class HostStep:
         found_inf: Tensor | None,
         write_grads: bool,
     ) -> bool: ...
+    def run_alone(self, optimizer: Optimizer, /) -> bool: ...
 
 class CpuPlan(HostPlan):
     def __init__(

@@ -149,7 +149,7 @@ bool HostPlan::view_scalar(PyObject* tensor, DLTensor* view) const {
          n_elements_of(*view) == 1;
 }
 
-bool HostPlan::read_groups(const py::list& groups) {
+bool HostPlan::read_groups(const py::list& groups, bool may_ask) {
   static PyObject* const lr = name("lr");
   static PyObject* const weight_decay = name("weight_decay");
   static PyObject* const momentum = name("momentum");
@@ -175,14 +175,14 @@ bool HostPlan::read_groups(const py::list& groups) {
     PyObject* rate = PyDict_GetItem(dict, lr);
     if (rate != nullptr && is_tensor(rate)) {
       lr_tensors_[i] = py::reinterpret_borrow<py::object>(rate);
-    } else if (!read_number(dict, lr, &group.lr)) {
+    } else if (!read_number(dict, lr, may_ask, &group.lr)) {
       return false;
     }
-    if (!read_number(dict, weight_decay, &group.weight_decay) ||
-        !read_number(dict, momentum, &group.momentum) ||
-        !read_number(dict, dampening, &group.dampening) ||
-        !read_flag(dict, nesterov, &group.nesterov) ||
-        !read_flag(dict, maximize, &group.maximize) || !in_range(group)) {
+    if (!read_number(dict, weight_decay, may_ask, &group.weight_decay) ||
+        !read_number(dict, momentum, may_ask, &group.momentum) ||
+        !read_number(dict, dampening, may_ask, &group.dampening) ||
+        !read_flag(dict, nesterov, may_ask, &group.nesterov) ||
+        !read_flag(dict, maximize, may_ask, &group.maximize) || !in_range(group)) {
       return false;
     }
   }
@@ -262,7 +262,8 @@ bool HostPlan::read(const StepInputs& inputs) {
   grad_scale_ = inputs.grad_scale;
   found_inf_ = inputs.found_inf;
   step_.write_grads = inputs.write_grads;
-  if (!read_groups(inputs.groups)) return false;
+  if (!inputs.may_ask && (asks_for_grads_ || !reads_libtorch())) return false;
+  if (!read_groups(inputs.groups, inputs.may_ask)) return false;
   read_grads(inputs.grads);
   return grads_.empty() || grads_.size() == parameters_.size();
 }

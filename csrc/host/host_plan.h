@@ -24,6 +24,7 @@ struct StepInputs {
   py::object grads;  // None takes each parameter's own .grad; a list gives them, None in it: none
   py::object grad_scale, found_inf;  // GradScaler's scalars or None
   bool write_grads = false;          // leave unscaled gradients behind
+  bool may_ask = true;               // run Python code where only that can tell
 };
 
 class HostPlan {
@@ -89,7 +90,7 @@ class HostPlan {
   void ask_for_grads() { asks_for_grads_ = true; }
 
   // Reads the groups' options; those that are tensors are looked at by look_at_rates().
-  bool read_groups(const py::list& groups);
+  bool read_groups(const py::list& groups, bool may_ask = true);
   bool look_at_rates();
 
   std::vector<TensorEntry> entries_;  // of active parameters, empty tensors left out

@@ -5,6 +5,56 @@
 
 namespace fused_warmup {
 
+namespace {
+
+PyObject* name(const char* text) { return PyUnicode_InternFromString(text); }
+
+// An attribute, or a null if there is none.
+py::object get(const py::object& attributes, PyObject* key) {
+  return py::reinterpret_borrow<py::object>(PyDict_GetItem(attributes.ptr(), key));
+}
+
+bool is_none(const py::object& object) { return !object || object.is_none(); }
+
+bool is_empty_dict(const py::object& object) {
+  return object && PyDict_Check(object.ptr()) && PyDict_GET_SIZE(object.ptr()) == 0;
+}
+
+// A module's attributes, kept for good.
+const py::object* attributes_of(const char* module) {
+  return new py::object(py::module_::import(module).attr("__dict__"));
+}
+
+bool has_hooks(const py::object& attributes) {
+  static PyObject* const before = name("_optimizer_step_pre_hooks");
+  static PyObject* const after = name("_optimizer_step_post_hooks");
+  static PyObject* const before_all = name("_global_optimizer_pre_hooks");
+  static PyObject* const after_all = name("_global_optimizer_post_hooks");
+  static const py::object& global = *attributes_of("torch.optim.optimizer");
+  return !is_empty_dict(get(attributes, before)) || !is_empty_dict(get(attributes, after)) ||
+         !is_empty_dict(get(global, before_all)) || !is_empty_dict(get(global, after_all));
+}
+
+// Whether torch's operations would move tangents, too.
+bool has_tangents() {
+  static PyObject* const level_name = name("_current_level");
+  static const py::object& forward_ad = *attributes_of("torch.autograd.forward_ad");
+  const py::object level = get(forward_ad, level_name);
+  return !level || !PyLong_CheckExact(level.ptr()) || PyLong_AsLong(level.ptr()) >= 0;
+}
+
+// Whether the step itself is all that there is to do.
+bool is_step_alone(const py::object& attributes) {
+  static PyObject* const in_backward = name("_in_backward");
+  static PyObject* const clip = name("_clip");
+  static PyObject* const is_updating = name("_is_updating");
+  return is_none(get(attributes, in_backward)) && is_none(get(attributes, clip)) &&
+         get(attributes, is_updating).ptr() == Py_False && !has_hooks(attributes) &&
+         !may_be_profiled() && !has_tangents();
+}
+
+}  // namespace
+
 HostStep::HostStep(const py::object& watch, const py::list& frozen, const py::list& plans,
                    bool counts)
     : watch_object_(watch), watch_(&watch.cast<const Watch&>()), counts_(counts) {
@@ -28,8 +78,39 @@ HostStep::HostStep(const py::object& watch, const py::list& frozen, const py::li
   }
 }
 
+bool HostStep::run_alone(PyObject* optimizer) {
+  static PyObject* const state_name = name("state");
+  static PyObject* const groups_name = name("param_groups");
+  static PyObject* const grad_scale_name = name("grad_scale");
+  static PyObject* const found_inf_name = name("found_inf");
+  static PyObject* const write_grads_name = name("write_grads");
+
+  if (running_) return false;
+  const auto attributes =
+      py::reinterpret_steal<py::object>(PyObject_GenericGetDict(optimizer, nullptr));
+  if (!attributes) throw py::error_already_set();
+  if (!is_step_alone(attributes)) return false;
+  const py::object state = get(attributes, state_name), groups = get(attributes, groups_name);
+  const py::object grad_scale = get(attributes, grad_scale_name);
+  const py::object found_inf = get(attributes, found_inf_name);
+  const py::object write_grads = get(attributes, write_grads_name);
+  if (!state || !PyDict_Check(state.ptr()) || !groups || !PyList_Check(groups.ptr()) ||
+      !(is_none(grad_scale) || is_tensor(grad_scale.ptr())) ||
+      !(is_none(found_inf) || is_tensor(found_inf.ptr())) || !write_grads) {
+    return false;
+  }
+  StepInputs inputs{py::reinterpret_borrow<py::list>(groups), py::none(), grad_scale, found_inf};
+  inputs.write_grads = write_grads.ptr() == Py_True;
+  inputs.may_ask = false;
+  return make(py::reinterpret_borrow<py::dict>(state), inputs);
+}
+
 bool HostStep::run(const py::dict& state, const py::list& groups, const py::object& grad_scale,
                    const py::object& found_inf, bool write_grads) {
+  return make(state, {groups, py::none(), grad_scale, found_inf, write_grads});
+}
+
+bool HostStep::make(const py::dict& state, const StepInputs& inputs) {
   if (running_) {
     throw std::runtime_error(
         "step() was called from inside the same optimizer's step(): take the call out of the hook, "
@@ -45,9 +126,8 @@ bool HostStep::run(const py::dict& state, const py::list& groups, const py::obje
   };
   const Running running(this);
   // Parameters of two plans may share a gradient, which would then be unscaled twice.
-  if (plans_.size() > 1 && write_grads && !grad_scale.is_none()) return false;
-  const StepInputs inputs{groups, py::none(), grad_scale, found_inf, write_grads};
-  return read(inputs) && look(state, groups) && launch();
+  if (plans_.size() > 1 && inputs.write_grads && !is_none(inputs.grad_scale)) return false;
+  return read(inputs) && look(state, inputs.groups) && launch();
 }
 
 bool HostStep::read(const StepInputs& inputs) {
@@ -57,6 +137,7 @@ bool HostStep::read(const StepInputs& inputs) {
   static PyObject* const grad_name = PyUnicode_InternFromString("grad");
   for (const Frozen& each : frozen_) {
     if (each.look && !each.look.grad()) continue;
+    if (!inputs.may_ask) return false;
     const auto grad =
         py::reinterpret_steal<py::object>(PyObject_GetAttr(each.tensor.ptr(), grad_name));
     if (!grad) throw py::error_already_set();

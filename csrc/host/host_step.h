@@ -19,6 +19,12 @@ class HostStep {
   bool run(const py::dict& state, const py::list& groups, const py::object& grad_scale,
            const py::object& found_inf, bool write_grads);
 
+  // The step of an optimizer in one call that runs no Python code, so that no thread and no hook
+  // can come between. False, where anything else than the step is to be done, or told by Python:
+  // hooks, a profiler's label, clipping, updates that were made in backward. Nothing has been
+  // touched then.
+  bool run_alone(PyObject* optimizer);
+
   template <typename Visit>
   void for_each_object(Visit visit) {
     for (Frozen& each : frozen_) visit(each.tensor);
@@ -32,6 +38,7 @@ class HostStep {
     TensorLook look;
   };
 
+  bool make(const py::dict& state, const StepInputs& inputs);
   bool read(const StepInputs& inputs);
   bool look(const py::dict& state, const py::list& groups) const;
   bool launch();

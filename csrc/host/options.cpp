@@ -49,14 +49,14 @@ bool ask_for_number(PyObject* value, double* out) {
 
 }  // namespace
 
-bool read_number(PyObject* group, PyObject* key, double* out) {
+bool read_number(PyObject* group, PyObject* key, bool may_ask, double* out) {
   PyObject* value = PyDict_GetItem(group, key);
   if (value == nullptr) return false;
   if (PyFloat_Check(value)) {
     *out = PyFloat_AS_DOUBLE(value);
     return true;
   }
-  if (!PyLong_Check(value)) return ask_for_number(value, out);
+  if (!PyLong_Check(value)) return may_ask && ask_for_number(value, out);
   *out = PyLong_AsDouble(value);
   if (*out == -1.0 && PyErr_Occurred()) {
     PyErr_Clear();
@@ -65,13 +65,14 @@ bool read_number(PyObject* group, PyObject* key, double* out) {
   return true;
 }
 
-bool read_flag(PyObject* group, PyObject* key, int32_t* out) {
+bool read_flag(PyObject* group, PyObject* key, bool may_ask, int32_t* out) {
   PyObject* value = PyDict_GetItem(group, key);
   if (value == nullptr) return false;
   if (value == Py_True || value == Py_False) {
     *out = value == Py_True;
     return true;
   }
+  if (!may_ask) return false;
   const auto held = py::reinterpret_borrow<py::object>(value);
   if (value != Py_None && !PyLong_Check(value) && !PyFloat_Check(value) && !is_numeric(value)) {
     return false;

@@ -8,11 +8,11 @@
 namespace fused_warmup {
 
 // The option called `key` as a number. Python's own numbers are read at once; those of NumPy and
-// tensors of one element are asked for their value, which may run Python code. False, and no Python
-// error set, where it is no number: Python has the words for that.
-bool read_number(PyObject* group, PyObject* key, double* out);
+// tensors of one element are asked for their value if `may_ask`, which may run Python code. False,
+// and no Python error set, where it is no number: Python has the words for that.
+bool read_number(PyObject* group, PyObject* key, bool may_ask, double* out);
 
 // The option called `key` as a switch: a number or None, on where Python takes it for true.
-bool read_flag(PyObject* group, PyObject* key, int32_t* out);
+bool read_flag(PyObject* group, PyObject* key, bool may_ask, int32_t* out);
 
 }  // namespace fused_warmup

@@ -34,6 +34,10 @@ constexpr const char* BUMP_VERSION = "_ZN5torch8autograd4impl12bump_versionERKN2
 using IsNeg = bool (*)(Tensor* tensor);
 constexpr const char* IS_NEG = "_ZN2at6native6is_negERKNS_6TensorE";
 
+// bool torch::profiler::impl::profilerEnabled()
+using ProfilerEnabled = bool (*)();
+constexpr const char* PROFILER_ENABLED = "_ZN5torch8profiler4impl15profilerEnabledEv";
+
 struct Functions {
   GetDataPtr get_data_ptr = nullptr;
   GetDims get_sizes = nullptr, get_strides = nullptr;
@@ -45,6 +49,7 @@ struct Functions {
   GradOf grad_of = nullptr;
   BumpVersion bump_version = nullptr;
   IsNeg is_neg = nullptr;
+  ProfilerEnabled profiler_enabled = nullptr;  // null where this release lacks it
 
   int32_t strided = 0, float32 = 0, float64 = 0, bfloat16 = 0, float16 = 0, int64 = 0;
   int32_t cpu = 0, cuda = 0, xpu = 0;
@@ -96,6 +101,7 @@ bool Functions::find_symbols() {
     if (get_code != nullptr) *code = get_code();
   }
   if (!found) return false;
+  profiler_enabled = reinterpret_cast<ProfilerEnabled>(dlsym(library, PROFILER_ENABLED));
   void* python_library = dlopen("libtorch_python.so", RTLD_LAZY | RTLD_NOLOAD);
   from_object = reinterpret_cast<TensorFromPyObject>(
       dlsym(python_library != nullptr ? python_library : library, "torch_tensor_from_pyobject"));
@@ -217,6 +223,10 @@ const Functions* torch = nullptr;
 bool reads_libtorch() {
   static const bool found = (torch = find_functions()) != nullptr;
   return found;
+}
+
+bool may_be_profiled() {
+  return !reads_libtorch() || torch->profiler_enabled == nullptr || torch->profiler_enabled();
 }
 
 TensorLook::TensorLook(PyObject* object) {

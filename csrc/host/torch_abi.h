@@ -21,6 +21,9 @@ namespace fused_warmup {
 // Whether this release of torch has the functions and they gave the right answers when tried.
 bool reads_libtorch();
 
+// Whether a profiler of torch's records this thread; true as well where this torch does not tell.
+bool may_be_profiled();
+
 // A borrowed look at whatever tensor a Python object holds at the time of each question: objects
 // may exchange their tensors (torch.utils.swap_tensors). Good as long as the object lives.
 class TensorLook {

@@ -56,6 +56,7 @@ class CountedOptimizer(Optimizer):
 
     def _reset_caches(self) -> None:
         self._plan: Plan | None = None
+        self._host_step: Any = None  # the plan's, within one attribute's reach
         self._captured: list[Plan] = []
         self._counters = Counters()
         self._lr: dict[torch.device, Tensor] = {}
@@ -166,7 +167,7 @@ class CountedOptimizer(Optimizer):
     @torch._disable_dynamo  # type: ignore[attr-defined]
     def _forget_plan(self) -> None:
         self._keep_if_captured(self._plan)
-        self._plan = None
+        self._plan = self._host_step = None
 
     def _keep_if_captured(self, plan: Plan | None) -> None:
         """Keep a plan that is given up, if a CUDA graph holds a launch of it."""

@@ -11,6 +11,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 from torch.autograd import _profiler_enabled as profiler_enabled  # type: ignore[attr-defined]
+from torch.compiler import is_dynamo_compiling
 from torch.optim import optimizer as torch_optimizer
 
 from .._backend import require
@@ -162,6 +163,11 @@ class SGD(BaseOptimizer):
             ValueError: A rate that is negative or not finite, another option out of range, or a
                 gradient of another shape or device. Nothing has been updated in either case.
         """
+        # Most steps are this one call. Dynamo traces the rest, and never sees the native step.
+        if not is_dynamo_compiling() and closure is None:
+            host_step = self._host_step
+            if host_step is not None and host_step.run_alone(self):
+                return None
         # torch wraps a class's `step` to run hooks, at a price above the whole fused step; `hooked`
         # below keeps it from doing so here.
         if (
@@ -231,6 +237,7 @@ class SGD(BaseOptimizer):
         self._forget_plan()
         self._complete_state()
         self._plan = Plan(self.state, self.param_groups, self._counters, self._lr, self.backend)
+        self._host_step = self._plan.host_step
         if not self._plan.run_carefully(*step):
             raise RuntimeError(
                 "a parameter, its gradient or its state changed while the step was being made, and "

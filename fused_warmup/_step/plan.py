@@ -102,9 +102,9 @@ class Plan:
                     lr=lr[device],
                 )
             )
-        self._host_step = None
+        self.host_step = None
         if native and not self._flat and all(isinstance(p, native.HostPlan) for p in self.parts):
-            self._host_step = native.HostStep(self._watch, self._frozen, self.parts, counts)
+            self.host_step = native.HostStep(self._watch, self._frozen, self.parts, counts)
 
     def run(
         self,
@@ -121,9 +121,9 @@ class Plan:
         """
         if forward_ad._current_level >= 0:  # tangents, which torch's operations move
             return False
-        if self._host_step is not None:
+        if self.host_step is not None:
             step = (state, groups, grad_scale, found_inf, write_grads)
-            return self._host_step.run(*step)  # type: ignore[no-any-return]
+            return self.host_step.run(*step)  # type: ignore[no-any-return]
         if not self._fits(state, groups, grad_scale):
             return False
         for part in self.parts:
