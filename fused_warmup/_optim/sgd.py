@@ -1,8 +1,10 @@
 """The optimizer: torch.optim.SGD's contract over one fused launch a step and device.
 
-How a step travels: `SGD.step` -> `Plan.run` (_step/plan.py) -> a part's ``prepare`` and ``launch``
-(csrc/host/host_plan.cpp and csrc/cpu/plan.cpp, or _backend/reference.py) -> ``sgd_update``
-(csrc/math/sgd.h) for each element, at the rate of ``schedule_factor`` (csrc/math/schedule.h).
+How a step travels: `SGD.step` -> ``HostStep.run_alone`` (csrc/host/host_step.cpp), or where more
+than the step is to be done or something has changed, `Plan.run` (_step/plan.py) -> a part's
+``prepare`` and ``launch`` (csrc/host/host_plan.cpp and csrc/cpu/plan.cpp, or _backend/reference.py)
+-> ``sgd_update`` (csrc/math/sgd.h) for each element, at the rate of ``schedule_factor``
+(csrc/math/schedule.h).
 """
 
 from collections.abc import Callable, Mapping

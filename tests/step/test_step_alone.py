@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from support import models, same_bits, set_grads
+from torch.autograd import forward_ad
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from fused_warmup import _C, SGD, clip_grad_norm_, linear_warmup
@@ -45,11 +46,17 @@ class Number(float):
         raise AssertionError
 
 
+def entered(manager: Any) -> Any:
+    manager.__enter__()
+    return manager
+
+
 MORE_TO_DO: dict[str, Callable[[SGD], Any]] = {
     "a hook before": lambda opt: opt.register_step_pre_hook(lambda *_: None),
     "a hook after": lambda opt: opt.register_step_post_hook(lambda *_: None),
     "a hook of all optimizers": lambda opt: register_optimizer_step_post_hook(lambda *_: None),
-    "a profiler": lambda opt: torch.autograd.profiler.profile().__enter__(),
+    "a profiler": lambda opt: entered(torch.autograd.profiler.profile()),
+    "tangents": lambda opt: entered(forward_ad.dual_level()),
     "clipping": lambda opt: clip_grad_norm_(opt, 1.0),
     "a step that is being made": lambda opt: setattr(opt, "_is_updating", True),
     "a number to ask for": lambda opt: opt.param_groups[0].update(weight_decay=np.float32(0.1)),
@@ -74,7 +81,7 @@ def test_a_step_with_more_to_do_is_left_to_python(more: str) -> None:
     finally:
         if hasattr(undo, "remove"):
             undo.remove()
-        if more == "a profiler":
+        if more in ("a profiler", "tangents"):
             undo.__exit__(None, None, None)
     assert all(map(same_bits, params, before))
 
