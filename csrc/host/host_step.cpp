@@ -43,6 +43,20 @@ bool has_tangents() {
   return !level || !PyLong_CheckExact(level.ptr()) || PyLong_AsLong(level.ptr()) >= 0;
 }
 
+// Whether the first group's rate is the one that fused_warmup/_optim/two_rates.py looked at last.
+bool is_rate_seen(const py::object& attributes, const py::object& groups) {
+  static PyObject* const two_rates_name = name("_two_rates");
+  static PyObject* const seen_name = name("seen");
+  static PyObject* const lr_name = name("lr");
+  const py::object two_rates = get(attributes, two_rates_name);
+  if (!two_rates || PyList_GET_SIZE(groups.ptr()) == 0) return false;
+  const auto first = py::reinterpret_borrow<py::object>(PyList_GET_ITEM(groups.ptr(), 0));
+  // Not by its dict: Python 3.11 makes one then, and is not safe from code that runs meanwhile.
+  const auto seen = py::reinterpret_steal<py::object>(PyObject_GetAttr(two_rates.ptr(), seen_name));
+  if (!seen) PyErr_Clear();
+  return seen && PyDict_Check(first.ptr()) && get(first, lr_name).is(seen);
+}
+
 // Whether the step itself is all that there is to do.
 bool is_step_alone(const py::object& attributes) {
   static PyObject* const in_backward = name("_in_backward");
@@ -86,6 +100,7 @@ bool HostStep::run_alone(PyObject* optimizer) {
   static PyObject* const write_grads_name = name("write_grads");
 
   if (running_) return false;
+  // There is such a dict already: the step that made the plans has asked for it.
   const auto attributes =
       py::reinterpret_steal<py::object>(PyObject_GenericGetDict(optimizer, nullptr));
   if (!attributes) throw py::error_already_set();
@@ -96,7 +111,8 @@ bool HostStep::run_alone(PyObject* optimizer) {
   const py::object write_grads = get(attributes, write_grads_name);
   if (!state || !PyDict_Check(state.ptr()) || !groups || !PyList_Check(groups.ptr()) ||
       !(is_none(grad_scale) || is_tensor(grad_scale.ptr())) ||
-      !(is_none(found_inf) || is_tensor(found_inf.ptr())) || !write_grads) {
+      !(is_none(found_inf) || is_tensor(found_inf.ptr())) || !write_grads ||
+      !is_rate_seen(attributes, groups)) {
     return false;
   }
   StepInputs inputs{py::reinterpret_borrow<py::list>(groups), py::none(), grad_scale, found_inf};

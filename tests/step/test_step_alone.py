@@ -62,6 +62,7 @@ MORE_TO_DO: dict[str, Callable[[SGD], Any]] = {
     "a number to ask for": lambda opt: opt.param_groups[0].update(weight_decay=np.float32(0.1)),
     "a flag to ask for": lambda opt: opt.param_groups[0].update(maximize=np.bool_(False)),
     "scalars that are no tensors": lambda opt: setattr(opt, "found_inf", 0),
+    "another rate": lambda opt: opt.param_groups[0].update(lr=0.125),
     "another parameter": lambda opt: opt.add_param_group({"params": models((2,))}),
     "another state": lambda opt: opt.state[opt.param_groups[0]["params"][0]].clear(),
     "no state": lambda opt: opt.__dict__.pop("state"),
@@ -89,8 +90,10 @@ def test_a_step_with_more_to_do_is_left_to_python(more: str) -> None:
 def test_a_number_of_the_users_own_kind_runs_no_code() -> None:
     opt = stepped()
     opt.param_groups[0]["lr"] = Number(0.25)
+    assert opt._host_step.run_alone(opt) is False  # a rate to look at: does a scheduler move it?
+    opt.step()
     assert opt._host_step.run_alone(opt) is True
-    assert opt.get_last_lr() == [0.25 * 2 / 4]
+    assert opt.get_last_lr() == [0.25 * 3 / 4]
 
 
 def test_only_a_step_of_its_own_class_and_made_by_it() -> None:
