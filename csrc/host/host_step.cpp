@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <thread>
 
 namespace fused_warmup {
 
@@ -127,6 +128,11 @@ bool HostStep::run(const py::dict& state, const py::list& groups, const py::obje
 }
 
 bool HostStep::make(const py::dict& state, const StepInputs& inputs) {
+  // A step of another thread may be waiting for its device, without Python's lock.
+  while (running_ && runner_ != std::this_thread::get_id()) {
+    const py::gil_scoped_release released;
+    std::this_thread::yield();
+  }
   if (running_) {
     throw std::runtime_error(
         "step() was called from inside the same optimizer's step(): take the call out of the hook, "
@@ -134,7 +140,10 @@ bool HostStep::make(const py::dict& state, const StepInputs& inputs) {
   }
   struct Running {
     HostStep* step;
-    explicit Running(HostStep* self) : step(self) { step->running_ = true; }
+    explicit Running(HostStep* self) : step(self) {
+      step->running_ = true;
+      step->runner_ = std::this_thread::get_id();
+    }
     ~Running() {
       step->running_ = false;
       for (HostPlan* plan : step->plans_) plan->release();

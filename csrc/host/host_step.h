@@ -2,6 +2,8 @@
 // to the launches, in one call.
 #pragma once
 
+#include <thread>
+
 #include "host/host_plan.h"
 #include "host/watch.h"
 
@@ -51,6 +53,7 @@ class HostStep {
   std::vector<bool> advances_;  // whether a plan is the last of its device, and advances its count
   bool counts_;
   bool running_ = false;
+  std::thread::id runner_;
 };
 
 }  // namespace fused_warmup
