@@ -156,6 +156,7 @@ def test_powers_of_two_scale_through(scale: float, options: dict[str, Any]) -> N
     assert torch.equal(runs[0] * scale, runs[1])
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
 def test_sparse_gradient_moves_its_rows_as_torch_does() -> None:
     index = torch.tensor([[1, 3, 1]])
     grad = torch.sparse_coo_tensor(index, randn(3, 4, seed=2), (5, 4), check_invariants=True)

@@ -16,6 +16,11 @@ from fused_warmup.schedules import cosine
 # The compiler itself looks at the .grad of the loss.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 
+SINCE_2_12 = pytest.mark.skipif(
+    torch.__version__.startswith("2.11."),
+    reason="Dynamo of torch 2.11 traces neither attributes set on an optimizer nor frozen classes",
+)
+
 
 @pytest.fixture(autouse=True)
 def fresh_compiler() -> Iterator[None]:
@@ -180,10 +185,14 @@ def test_schedules_set_aside_and_rates_noted_in_a_compiled_function() -> None:
         SGD.lr_tensor,
         SGD.get_last_lr,
         lambda opt: opt.scheduler().get_last_lr(),
-        lambda opt: setattr(opt, "steps_applied", 3),
+        pytest.param(lambda opt: setattr(opt, "steps_applied", 3), marks=SINCE_2_12),
         lambda opt: Schedule.from_dict(dict(opt.param_groups[0]["schedule"]))(3),
-        lambda opt: linear_warmup(4).then(cosine(8), clock="global")(3),
-        lambda opt: large_minibatch(1024, steps_per_epoch=100).schedule(3),
+        pytest.param(
+            lambda opt: linear_warmup(4).then(cosine(8), clock="global")(3), marks=SINCE_2_12
+        ),
+        pytest.param(
+            lambda opt: large_minibatch(1024, steps_per_epoch=100).schedule(3), marks=SINCE_2_12
+        ),
         lambda opt: SGD([{"params": [torch.zeros(2)]}], lr=0.5).param_groups[0]["lr"],
     ],
 )
