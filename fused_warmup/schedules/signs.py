@@ -66,10 +66,13 @@ def _extremes(segment: Segment, last: int) -> list[int]:
     """
     begin, end = segment.start - segment.origin, min(last - segment.origin, INT64_MAX)
     if segment.period:
-        clocks = {0, segment.period - 1, *_turns(segment, *_clocks(segment, last))}
-        cycles = {begin // segment.period, end // segment.period}
-        cycles |= {min(cycles) + 1, max(cycles) - 1}
-        found = {cycle * segment.period + n for cycle in cycles for n in clocks}
+        first, final = begin // segment.period, end // segment.period
+        found = set()
+        for cycle in {first, min(first + 1, final), max(final - 1, first), final}:
+            # The first and the last cycle may be in parts only.
+            cycle_begin = cycle * segment.period
+            clocks = max(begin - cycle_begin, 0), min(end - cycle_begin, segment.period - 1)
+            found |= {cycle_begin + n for n in (*clocks, *_turns(segment, *clocks))}
     else:
         found = set(_turns(segment, begin, end))
     return sorted(segment.origin + n for n in {begin, end, *found} if begin <= n <= end)

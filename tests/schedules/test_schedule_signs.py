@@ -22,6 +22,8 @@ from fused_warmup.schedules.signs import check_factors
 @example(Segment(past_end=PastEnd.CONTINUE, length=2.5, p=2.0, k=2.0, shift=-9.0, b=-0.5), 20)
 @example(Segment(Kind.TABLE, values=(1.0, -1.0, 1.0), origin=0, stair=2), 9)
 @example(Segment(Kind.TABLE, values=(1.0, 1.0, -1.0), stair=2, period=7, b=0.5), 9)
+@example(Segment(Kind.TABLE, values=(0.0, 0.0, -0.5, 0.0, -1.0), period=7), 3)
+@example(Segment(Kind.TABLE, values=(-1.0, 0.0, 0.0, -0.5), origin=-1, period=7), 3)
 def test_tells_what_looking_at_all_would(segment, more) -> None:
     last = segment.start + more
     lowest = min(segment.value_at(t) for t in range(segment.start, last + 1))
