@@ -17,6 +17,8 @@ TORCHVISION ?= auto
 DEMO ?= examples/demo.py
 # What `make test` runs: all, or a folder, as in `make test TESTS=tests/schedules`.
 TESTS ?= tests
+# How many processes run tests: auto for one a core, but four at most; 0 for this one alone, as a debugger wants.
+WORKERS ?= auto
 # Those of the Pythons that wheels are made for which this machine has.
 PYTHONS ?= $(foreach v,3.11 3.12 3.13 3.14,$(shell python$(v) -c 'import sys; print(sys.executable)' 2>/dev/null))
 # Of `make fuzz`: how many, or which one.
@@ -32,6 +34,8 @@ RELEASE_TESTS ?= $(filter-out tests/integrations/% tests/backend/test_cuda% $(ad
 BIN := $(VENV)/bin
 # Not quiet: torch alone may take minutes. Python compiles a module when it is first imported.
 PIP := $(BIN)/python -m pip install --no-compile --disable-pip-version-check
+# A file's tests stay in one process, which makes what they share once.
+PYTEST := -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 NATIVE := $(wildcard csrc/*.cpp csrc/*/*)
 # Stand-ins that tests compile.
 STAND_INS := $(wildcard tests/*/*.cpp tests/*/*.h)
@@ -124,7 +128,7 @@ demo: ## Run the demonstration.
 
 .PHONY: test
 test: venv ## Run the tests and the examples in the docstrings.
-	$(BIN)/python -m pytest $(TESTS) --ignore=tests/integrations
+	$(BIN)/python $(PYTEST) $(TESTS) --ignore=tests/integrations
 	$(if $(filter tests,$(TESTS)),$(BIN)/python -m pytest --doctest-modules fused_warmup)
 
 # A release that no index has is named and left out; one that fails its tests is an error.
@@ -145,11 +149,11 @@ test-releases: ## Run the core tests with other releases of torch (5 GB each, wi
 
 .PHONY: test-release
 test-release: venv
-	$(BIN)/python -m pytest $(RELEASE_TESTS)
+	$(BIN)/python $(PYTEST) $(RELEASE_TESTS)
 
 .PHONY: test-integrations
 test-integrations: venv $(INTEGRATED) ## Run the tests beside Lightning, Hugging Face, timm and optax.
-	$(BIN)/python -m pytest -W default tests/integrations
+	$(BIN)/python $(PYTEST) -W default tests/integrations
 
 # A fresh seed explores other inputs; examples that failed once are kept and tried first.
 .PHONY: fuzz
@@ -190,7 +194,7 @@ sanitize: venv ## Run the native tests under gcc's address and undefined-behavio
 	cd build/sanitize && \
 	  PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$$(for name in asan ubsan stdc++; do gcc -print-file-name=lib$$name.so; done | xargs)" \
-	  $(abspath $(BIN))/python -m pytest --capture=sys $(SANITIZE_TESTS)
+	  $(abspath $(BIN))/python $(PYTEST) --capture=sys $(SANITIZE_TESTS)
 
 .PHONY: bench
 bench: venv ## Measure everything beside its peers, in under ten minutes (BENCH="--quick").

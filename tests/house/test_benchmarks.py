@@ -515,10 +515,11 @@ def test_gpu_tests_end_with_their_context(
         "    assert False, 'its own words'\n"
         "def test_never(): print('never')\n"
     )
+    outside = {key: each for key, each in os.environ.items() if not key.startswith("PYTEST_XDIST")}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-vs", "test_it.py"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), **variable},
+        env={**outside, "PYTHONPATH": str(tmp_path), **variable},
         capture_output=True,
         text=True,
         check=False,
