@@ -1,6 +1,6 @@
 """What an optimizer of this package keeps: groups with schedules, and state with a step count.
 
-`base.py` adds what users call, `sgd.py` the step.
+`base.py` adds what users call, `stepping.py` the step.
 """
 
 import operator
