@@ -37,7 +37,7 @@ from toolchain import (
 )
 
 CSRC = Path("csrc")
-KERNEL = CSRC / "cpu" / "kernel.cpp"
+CPU_KERNELS = [CSRC / "cpu" / "kernel.cpp", CSRC / "cpu" / "norms.cpp"]
 CUDA_KERNEL = CSRC / "cuda" / "sgd.cu"
 NEEDS_CUDA = {CSRC / "cuda" / f"{name}.cpp" for name in ("captured", "launcher", "plan")}
 
@@ -63,7 +63,7 @@ NVCC_FLAGS = [
 ]
 CUDART = ["-lcudart_static", "-ldl", "-lrt", "-lpthread"]
 
-# cpu/kernel.cpp is compiled once for each of these, besides the baseline; cpu/plan.cpp chooses.
+# CPU_KERNELS are compiled once for each of these, besides the baseline; cpu/plan.cpp chooses.
 CAPABILITY_FLAGS = {
     "AVX2": ["-mavx2", "-mfma", "-mf16c"],
     "AVX512": [
@@ -185,12 +185,12 @@ class BuildExt(build_ext):
         ]
         if cuda.nvcc:
             command += cuda_flags(cuda.nvcc, "INCLUDES")
-        left_out = {KERNEL} if cuda.nvcc else {KERNEL, *NEEDS_CUDA}
+        left_out = {*CPU_KERNELS} if cuda.nvcc else {*CPU_KERNELS, *NEEDS_CUDA}
         sources = sorted(set(CSRC.rglob("*.cpp")) - left_out)
         jobs = [Job.make(path, name_of(path), [*command, *macros], objects) for path in sources]
         for name, flags in {"DEFAULT": [], **capabilities}.items():
             kernel = [*command, *flags, f"-DCPU_CAPABILITY={name}"]
-            jobs.append(Job.make(KERNEL, f"{name_of(KERNEL)}-{name}", kernel, objects))
+            jobs += [Job.make(k, f"{name_of(k)}-{name}", kernel, objects) for k in CPU_KERNELS]
         return jobs
 
     def cuda_jobs(self, objects: Path, cuda: Cuda) -> list[Job]:

@@ -25,6 +25,12 @@ std::vector<double> schedule_factors(const std::string& packed, const std::vecto
   return factors;
 }
 
+int64_t norm_slots(const std::vector<int64_t>& sizes) {
+  std::vector<TensorEntry> entries(sizes.size());
+  for (size_t i = 0; i < sizes.size(); ++i) entries[i].n_elements = sizes[i];
+  return first_slot(work_of(entries), static_cast<int64_t>(sizes.size()));
+}
+
 // Lets Python's garbage collector see through a class that holds Python objects, so that a cycle
 // (a parameter's hook that refers to the optimizer, say) does not keep a model alive for ever.
 // Class::for_each_object(f) calls f with a reference to each py::object it holds.
@@ -83,10 +89,12 @@ py::class_<Plan, HostPlan> def_plan(py::module_& m, const char* class_name, Name
   return py::class_<Plan, HostPlan>(m, class_name, collectable<Plan>())
       .def(py::init<Own..., const py::list&, const py::list&, const py::list&,
                     const std::vector<int32_t>&, const py::list&, const std::vector<int32_t>&,
-                    const std::vector<int32_t>&, const py::object&, const py::object&>(),
+                    const std::vector<int32_t>&, const py::object&, const py::object&,
+                    const py::object&>(),
            py::arg(own_names)..., py::arg("params"), py::arg("momentum_buffers"),
            py::arg("first_steps"), py::arg("group_of"), py::arg("schedules"),
-           py::arg("schedule_of"), py::arg("momentum_schedule_of"), py::arg("t"), py::arg("lr"));
+           py::arg("schedule_of"), py::arg("momentum_schedule_of"), py::arg("t"), py::arg("lr"),
+           py::arg("norms") = py::none());
 }
 
 }  // namespace
@@ -96,6 +104,8 @@ PYBIND11_MODULE(_C, m) {
 
   m.def("schedule_factors", &schedule_factors, py::arg("segments"), py::arg("values"),
         py::arg("steps"), "Factors of a packed schedule, as the kernels compute them.");
+  m.def("norm_slots", &norm_slots, py::arg("sizes"),
+        "Room for the partial sums of LARS's norms, for tensors of so many elements.");
   m.def("cpu_capabilities", &cpu_capabilities,
         "Instruction sets that this build and this processor have, best last.");
 
@@ -115,6 +125,7 @@ PYBIND11_MODULE(_C, m) {
           },
           py::arg("groups"), py::arg("grads"), py::arg("grad_scale"), py::arg("found_inf"),
           py::arg("write_grads"))
+      .def("measure", &HostPlan::measure)
       .def("launch", &HostPlan::launch, py::arg("advance"))
       .def_property_readonly("active", &HostPlan::active);
 

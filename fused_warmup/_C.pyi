@@ -1,5 +1,5 @@
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any, NotRequired, TypedDict, Unpack
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -8,6 +8,7 @@ def schedule_factors(
     segments: bytes, values: Sequence[float], steps: Sequence[int]
 ) -> list[float]: ...
 def share_sizes(sizes: Sequence[int], resident_blocks: int) -> list[int]: ...
+def norm_slots(sizes: Sequence[int]) -> int: ...
 def cpu_capabilities() -> list[str]: ...
 def cuda_unavailable_reason() -> str: ...
 def cuda_device_obstacle(device: int) -> str: ...  # where the build has CUDA
@@ -29,6 +30,7 @@ class PlanArguments(TypedDict):
     momentum_schedule_of: Sequence[int]
     t: Tensor
     lr: Tensor
+    norms: NotRequired[Any]
 
 class HostPlan:
     @property
@@ -41,6 +43,7 @@ class HostPlan:
         found_inf: Tensor | None,
         write_grads: bool,
     ) -> bool: ...
+    def measure(self) -> None: ...
     def launch(self, advance: bool) -> bool: ...
 
 class HostStep:

@@ -5,6 +5,7 @@ import torch
 from . import schedules
 from ._backend import Backend, backends
 from ._optim.clipping import clip_grad_norm_
+from ._optim.lars import LARS
 from ._optim.rate_log import LoggedStep, RateLog, Reading
 from ._optim.scheduler import RateInForce
 from ._optim.sgd import SGD
@@ -33,6 +34,7 @@ from .schedules import (
 )
 
 __all__ = [
+    "LARS",
     "SGD",
     "Backend",
     "LargeMinibatch",
@@ -74,7 +76,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 # A pickle names a class by its module: it shall be one that stays where it is.
-SGD.__module__ = RateInForce.__module__ = __name__
+LARS.__module__ = SGD.__module__ = RateInForce.__module__ = __name__
 
 # A Schedule in a file loads under torch.load(weights_only=True): it is data.
 torch.serialization.add_safe_globals(

@@ -1,26 +1,31 @@
-// The CPU kernel's face: cpu_kernel.cpp is compiled once for each instruction set, each copy in a
-// namespace of its own, and plan.cpp picks one when the program runs.
+// The CPU kernels' face: kernel.cpp and norms.cpp are compiled once for each instruction set, each
+// copy in a namespace of its own, and plan.cpp picks one when the program runs.
 #pragma once
 
 #include "launch/plan.h"
 
 namespace fused_warmup {
 
-// Updates elements [begin, end) of one tensor.
-using UpdateRange = void (*)(const TensorEntry& tensor, const Group& group, const StepScalars& step,
-                             const Rates& rates, bool first_step, int64_t begin, int64_t end);
+// Updates elements [begin, end) of one tensor. squares: of its row, see lars.h; null in SGD.
+using UpdateRange = void(const TensorEntry& tensor, const Group& group, const StepScalars& step,
+                         const Rates& rates, const double* squares, bool first_step, int64_t begin,
+                         int64_t end);
+
+// Sums the squares of elements [begin, end) of a tensor and of its unscaled gradient, a chunk.
+using SumChunk = void(const TensorEntry& tensor, const float* grad_scale, int64_t begin,
+                      int64_t end, double* squares);
 
 namespace DEFAULT {
-void update_range(const TensorEntry&, const Group&, const StepScalars&, const Rates&, bool, int64_t,
-                  int64_t);
-}
+UpdateRange update_range;
+SumChunk sum_chunk;
+}  // namespace DEFAULT
 namespace AVX2 {
-void update_range(const TensorEntry&, const Group&, const StepScalars&, const Rates&, bool, int64_t,
-                  int64_t);
-}
+UpdateRange update_range;
+SumChunk sum_chunk;
+}  // namespace AVX2
 namespace AVX512 {
-void update_range(const TensorEntry&, const Group&, const StepScalars&, const Rates&, bool, int64_t,
-                  int64_t);
-}
+UpdateRange update_range;
+SumChunk sum_chunk;
+}  // namespace AVX512
 
 }  // namespace fused_warmup

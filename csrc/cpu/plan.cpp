@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "launch/line.h"
+#include "launch/norms.h"
 
 namespace fused_warmup {
 namespace {
@@ -26,14 +26,14 @@ bool has_f16c() {
 
 }  // namespace
 
-UpdateRange CpuPlan::kernel_for(const std::string& capability) {
+CpuPlan::Kernels CpuPlan::kernels_for(const std::string& capability) {
 #ifdef HAVE_AVX512
-  if (capability == "AVX512") return AVX512::update_range;
+  if (capability == "AVX512") return {AVX512::update_range, AVX512::sum_chunk};
 #endif
 #ifdef HAVE_AVX2
-  if (capability == "AVX2") return AVX2::update_range;
+  if (capability == "AVX2") return {AVX2::update_range, AVX2::sum_chunk};
 #endif
-  if (capability == "DEFAULT") return DEFAULT::update_range;
+  if (capability == "DEFAULT") return {DEFAULT::update_range, DEFAULT::sum_chunk};
   throw std::invalid_argument("CPU capability '" + capability + "' is not in this build");
 }
 
@@ -64,6 +64,7 @@ void CpuPlan::launch_kernel(bool advance) {
   for (size_t i = 0; i < groups_.size(); ++i) {
     rates[i] = rates_at(groups_[i], schedules_.data(), t);
   }
+  if (is_lars() && !is_measured()) launch_norms();
   // Python's lock is held: what another thread dropped meanwhile would be memory of somebody else.
   update_all(rates);
   for (size_t i = 0; i < groups_.size(); ++i) step_.lr[i] = rates[i].lr;
@@ -74,34 +75,59 @@ void CpuPlan::launch_kernel(bool advance) {
   if (advance) *step_.t = next_count(t);
 }
 
-void CpuPlan::update_all(const std::vector<Rates>& rates) {
+template <typename Run>
+void CpuPlan::in_shares(Run run) {
   if (entries_.empty()) return;
   if (laid_out_ != generation_) {
     line_ = make_line(entries_);
     laid_out_ = generation_;
   }
-  const int64_t t = *step_.t;
-  const int64_t work = line_.back();
+  const int64_t useful = (line_.back() + GRAIN - 1) / GRAIN;
+  const int threads = static_cast<int>(std::min<int64_t>(omp_get_max_threads(), useful));
+  if (threads <= 1) return run(1, 0);
+#pragma omp parallel num_threads(threads)
+  run(omp_get_num_threads(), omp_get_thread_num());
+}
 
-  const auto run = [&](int32_t n_shares, int32_t share) {
-    const int64_t first = share_begin(work, n_shares, share);
-    const int64_t last = share_begin(work, n_shares, share + 1);
+void CpuPlan::launch_norms() {
+  in_shares([this](int32_t n_shares, int32_t share) {
+    const int64_t first = share_begin(line_.back(), n_shares, share);
+    const int64_t last = share_begin(line_.back(), n_shares, share + 1);
+    for (size_t i = tensor_at(line_, first); i < entries_.size() && line_[i] < last; ++i) {
+      const TensorEntry& entry = entries_[i];
+      const int64_t chunk = chunk_size(entry.n_elements);
+      const Chunks own = chunks_in(first, last, line_[i], entry.n_elements, chunk);
+      double* const sums = norms_.partials + 2 * first_slot(line_[i], static_cast<int64_t>(i));
+      for (int64_t k = own.begin; k < own.end; ++k) {
+        const int64_t begin = k * chunk;
+        const int64_t end = std::min(begin + chunk, entry.n_elements);
+        kernels_.sum_chunk(entry, step_.grad_scale, begin, end, sums + 2 * k);
+      }
+    }
+  });
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    const TensorEntry& entry = entries_[i];
+    const int64_t n = n_chunks(entry.n_elements, chunk_size(entry.n_elements));
+    const double* sums = norms_.partials + 2 * first_slot(line_[i], static_cast<int64_t>(i));
+    double* const squares = norms_.squares + 2 * entry.row;
+    for (int which = 0; which < 2; ++which) squares[which] = sum_of_chunks(sums + which, n);
+  }
+}
+
+void CpuPlan::update_all(const std::vector<Rates>& rates) {
+  in_shares([this, &rates, t = *step_.t](int32_t n_shares, int32_t share) {
+    const int64_t first = share_begin(line_.back(), n_shares, share);
+    const int64_t last = share_begin(line_.back(), n_shares, share + 1);
     for (size_t i = tensor_at(line_, first); i < entries_.size() && line_[i] < last; ++i) {
       const TensorEntry& entry = entries_[i];
       const int64_t begin = cut_at(first, line_[i], entry.n_elements);
       const int64_t end = end_at(last, line_[i], line_[i + 1], entry.n_elements);
       if (begin >= end) continue;
       const size_t group = static_cast<size_t>(entry.group);
-      update_(entry, groups_[group], step_, rates[group], is_first_step(entry.first_step, t), begin,
-              end);
+      kernels_.update(entry, groups_[group], step_, rates[group], squares_of(entry),
+                      is_first_step(entry.first_step, t), begin, end);
     }
-  };
-
-  const int64_t useful = (work + GRAIN - 1) / GRAIN;
-  const int threads = static_cast<int>(std::min<int64_t>(omp_get_max_threads(), useful));
-  if (threads <= 1) return run(1, 0);
-#pragma omp parallel num_threads(threads)
-  run(omp_get_num_threads(), omp_get_thread_num());
+  });
 }
 
 }  // namespace fused_warmup

@@ -1,4 +1,5 @@
-// One device's step on the CPU: HostPlan's tensors, updated in one parallel region.
+// One device's step on the CPU: HostPlan's tensors, updated in one parallel region. LARS's norms
+// take one of their own before it.
 #pragma once
 
 #include "cpu/kernel.h"
@@ -13,16 +14,26 @@ class CpuPlan : public HostPlan {
  public:
   template <typename... Args>
   CpuPlan(const std::string& capability, Args&&... args)
-      : HostPlan(std::forward<Args>(args)...), update_(kernel_for(capability)) {}
+      : HostPlan(std::forward<Args>(args)...), kernels_(kernels_for(capability)) {}
 
   bool skips() const override;
+  void launch_norms() override;
   void launch_kernel(bool advance) override;
 
  private:
-  static UpdateRange kernel_for(const std::string& capability);
+  // Those of one instruction set.
+  struct Kernels {
+    UpdateRange* update;
+    SumChunk* sum_chunk;
+  };
+
+  static Kernels kernels_for(const std::string& capability);
+  // Calls run(n_shares, share) for each share of the line, side by side.
+  template <typename Run>
+  void in_shares(Run run);
   void update_all(const std::vector<Rates>& rates);
 
-  UpdateRange update_;
+  Kernels kernels_;
 
   std::vector<int64_t> line_;         // see line.h
   uint64_t laid_out_ = ~uint64_t{0};  // generation that line_ was made for

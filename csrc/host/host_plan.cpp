@@ -61,7 +61,7 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
                    const py::list& first_steps, const std::vector<int32_t>& group_of,
                    const py::list& schedules, const std::vector<int32_t>& schedule_of,
                    const std::vector<int32_t>& momentum_schedule_of, const py::object& t,
-                   const py::object& lr)
+                   const py::object& lr, const py::object& norms)
     : schedule_of_(schedule_of),
       momentum_schedule_of_(momentum_schedule_of),
       t_(t),
@@ -91,6 +91,13 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
   }
   groups_.resize(schedule_of_.size());
   lr_tensors_.resize(groups_.size());
+  if (norms.is_none()) return;
+  for (const char* each : {"squares", "partials", "tickets"}) {
+    norm_tensors_.push_back(norms.attr(each));
+  }
+  const auto rows = norms.attr("rows").cast<std::vector<int32_t>>();
+  check_indices("rows", rows, params.size(), 0, norms.attr("squares").attr("shape")[py::int_(0)].cast<size_t>());
+  for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].entry.row = rows[i];
 }
 
 void HostPlan::add_parameter(const py::object& tensor, const py::object& momentum_buffer,
@@ -185,8 +192,24 @@ bool HostPlan::read_groups(const py::list& groups, bool may_ask) {
         !read_flag(dict, maximize, may_ask, &group.maximize) || !in_range(group)) {
       return false;
     }
+    if (is_lars() && !read_lars(dict, may_ask, &group)) return false;
   }
   return groups.size() == groups_.size();
+}
+
+bool HostPlan::read_lars(PyObject* group, bool may_ask, Group* out) const {
+  static PyObject* const trust_coefficient = name("trust_coefficient");
+  static PyObject* const eps = name("eps");
+  static PyObject* const adapt = name("adapt");
+  static PyObject* const trust_clip = name("trust_clip");
+  static PyObject* const lr_in_momentum = name("lr_in_momentum");
+  const auto good = [](double value) { return std::isfinite(value) && value >= 0; };
+  return read_number(group, trust_coefficient, may_ask, &out->trust_coefficient) &&
+         read_number(group, eps, may_ask, &out->trust_eps) &&
+         read_flag(group, adapt, may_ask, &out->adapt) &&
+         read_flag(group, trust_clip, may_ask, &out->trust_clip) &&
+         read_flag(group, lr_in_momentum, may_ask, &out->lr_in_momentum) &&
+         good(out->trust_coefficient) && good(out->trust_eps);
 }
 
 bool HostPlan::look_at_rates() {
@@ -203,6 +226,21 @@ bool HostPlan::look_at_rates() {
     const double value = base_lr(group);
     if (!std::isfinite(value) || value < LEAST_LR) return false;
   }
+  return true;
+}
+
+// The plan's own tensors: nobody else has them to change.
+bool HostPlan::look_at_norms() {
+  void* data[3];
+  for (size_t i = 0; i < 3; ++i) {
+    DLTensor view;
+    if (!view_tensor(norm_tensors_[i].ptr(), &view) || !same_device(view.device, device_)) {
+      return false;
+    }
+    data[i] = data_of(view);
+  }
+  norms_ = {static_cast<double*>(data[0]), static_cast<double*>(data[1]),
+            static_cast<uint32_t*>(data[2])};
   return true;
 }
 
@@ -423,6 +461,7 @@ void HostPlan::prefetch(size_t begin, size_t end) const {
 
 bool HostPlan::look() {
   if (!look_at_rates() || !look_at_scalars()) return false;
+  if (is_lars() && !look_at_norms()) return false;
   entries_.clear();
   n_active_ = 0;
   bool same_active = true;
@@ -464,6 +503,7 @@ void HostPlan::bump_versions() const {
 std::vector<py::object> HostPlan::scalar_objects() const {
   std::vector<py::object> objects = lr_tensors_;
   objects.insert(objects.end(), {t_, lr_, grad_scale_, found_inf_});
+  objects.insert(objects.end(), norm_tensors_.begin(), norm_tensors_.end());
   return objects;
 }
 
@@ -473,6 +513,7 @@ void HostPlan::release() {
   grads_.clear();
   std::fill(lr_tensors_.begin(), lr_tensors_.end(), py::object());
   grad_scale_ = found_inf_ = py::object();
+  is_measured_ = false;
 }
 
 bool HostPlan::prepare(const StepInputs& inputs) { return read(inputs) && look(); }
@@ -494,6 +535,15 @@ bool HostPlan::launch(bool advance) {
   }
   release();
   return !skipped;
+}
+
+void HostPlan::measure() {
+  look_again();
+  if (!skips()) {
+    stage();
+    launch_norms();
+  }
+  is_measured_ = true;
 }
 
 py::object HostPlan::active() {

@@ -11,10 +11,12 @@
 // then, and Python finds a slower way or the right words for an error.
 #pragma once
 
+#include <stdexcept>
 #include <string>
 
 #include "host/spans.h"
 #include "host/tensor.h"
+#include "launch/norms.h"
 
 namespace fused_warmup {
 
@@ -32,12 +34,12 @@ class HostPlan {
   // params, momentum_buffers (tensor or None), first_steps (tensor or None), group_of: one entry a
   // parameter. schedules: (segments, values) as Schedule.pack() gives them; schedule_of (of the
   // rate) and momentum_schedule_of: one index a group, -1 for none. t: int64 scalar; lr: float64,
-  // one element a group.
+  // one element a group. norms: of LARS, see Norms in fused_warmup/_step/norms.py; None in SGD.
   HostPlan(const py::list& params, const py::list& momentum_buffers, const py::list& first_steps,
            const std::vector<int32_t>& group_of, const py::list& schedules,
            const std::vector<int32_t>& schedule_of,
            const std::vector<int32_t>& momentum_schedule_of, const py::object& t,
-           const py::object& lr);
+           const py::object& lr, const py::object& norms);
   virtual ~HostPlan() = default;
 
   // The parts of a step, in this order; host_step.cpp calls them for all plans of an optimizer.
@@ -54,6 +56,8 @@ class HostPlan {
   void bump_versions() const;
   // What a launch needs on its device and may fail for; comes before the first launch of any plan.
   virtual void stage() {}
+  // The first of LARS's two launches, which launch_kernel() makes itself unless measure() did.
+  virtual void launch_norms() { throw std::logic_error("no norms yet"); }
   virtual void launch_kernel(bool advance) = 0;
   // Whether launch_kernel() runs Python code, after which others must look again.
   virtual bool runs_python() const { return false; }
@@ -64,6 +68,9 @@ class HostPlan {
   // as Python code has run since. False where found_inf is known to have skipped the step.
   bool prepare(const StepInputs& inputs);
   bool launch(bool advance);
+  // Between the two, and before launch() of any plan: leaves LARS's sums of squares in `norms`, to
+  // which other ranks may add theirs.
+  void measure();
 
   // Parameters that the step updates, a list.
   py::object active();
@@ -79,6 +86,7 @@ class HostPlan {
     }
     for (py::object& each : lr_tensors_) visit(each);
     for (py::object& each : grads_) visit(each);
+    for (py::object& each : norm_tensors_) visit(each);
     for (py::object* each : {&t_, &lr_, &grad_scale_, &found_inf_, &active_}) visit(*each);
   }
 
@@ -86,6 +94,13 @@ class HostPlan {
   size_t n_parameters() const { return parameters_.size(); }
   // The tensors behind groups_ and step_.
   std::vector<py::object> scalar_objects() const;
+  bool is_lars() const { return !norm_tensors_.empty(); }
+  bool is_measured() const { return is_measured_; }
+  // Of a tensor and its gradient; null in SGD.
+  const double* squares_of(const TensorEntry& entry) const {
+    return norms_.squares == nullptr ? nullptr : norms_.squares + 2 * entry.row;
+  }
+
   // Has read() hold the gradients until release(), for kernels that Python launches.
   void ask_for_grads() { asks_for_grads_ = true; }
 
@@ -97,6 +112,7 @@ class HostPlan {
   std::vector<Group> groups_;
   std::vector<Schedule> schedules_;
   StepScalars step_{};
+  Norms norms_{};  // of LARS
   uint64_t generation_ = 0;  // changes with the set of active parameters
   DLDevice device_{};
 
@@ -126,6 +142,8 @@ class HostPlan {
   bool in_range(const Group& group) const;
   bool view_scalar(PyObject* tensor, DLTensor* view) const;
   bool look_at_scalars();
+  bool look_at_norms();
+  bool read_lars(PyObject* group, bool may_ask, Group* out) const;
   void read_grads(const py::object& grads);
   bool look_at_parameter(size_t i);
   bool look_at(size_t i, const TensorLook& look, PyObject* object, Place* place,
@@ -141,6 +159,8 @@ class HostPlan {
   std::vector<std::vector<Segment>> segments_;
   std::vector<std::vector<double>> values_;
   py::object t_, lr_, active_;
+  std::vector<py::object> norm_tensors_;  // squares, partials, tickets; none in SGD
+  bool is_measured_ = false;              // by measure(), for the launch that comes
 
   // What read() was given, held until release().
   std::vector<py::object> lr_tensors_;  // one a group; null where lr is a number

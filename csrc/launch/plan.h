@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "math/half.h"
-#include "math/sgd.h"
+#include "math/lars.h"
 
 namespace fused_warmup {
 
@@ -30,7 +30,7 @@ struct TensorEntry {
   DType param_dtype;  // of the momentum buffer too
   DType grad_dtype;
   int32_t group;
-  int32_t reserved;  // no padding: tables are compared byte by byte
+  int32_t row;  // of LARS's norms. No padding: tables are compared byte by byte
 };
 static_assert(sizeof(TensorEntry) == 56, "no padding");
 
@@ -47,9 +47,14 @@ struct Group {
   int32_t momentum_schedule;  // likewise
   int32_t nesterov;
   int32_t maximize;
-  int32_t reserved;
+  // Those of LARS; 0 in SGD.
+  int32_t adapt;
+  int32_t trust_clip;
+  int32_t lr_in_momentum;
+  double trust_coefficient;
+  double trust_eps;
 };
-static_assert(sizeof(Group) == 64, "no padding");
+static_assert(sizeof(Group) == 88, "no padding");
 
 // What a group's schedules make of its base values at one step.
 struct Rates {
@@ -118,6 +123,18 @@ FW_INLINE Hyper<opmath_t> make_hyper(const Group& group, const Rates& rates, boo
           static_cast<opmath_t>(rates.momentum),
           static_cast<opmath_t>(first_step ? 1.0 : 1.0 - group.dampening),
           static_cast<opmath_t>(inv_scale)};
+}
+
+// Of LARS: `squares` are those of the tensor's row.
+template <typename opmath_t>
+FW_INLINE LarsHyper<opmath_t> make_lars_hyper(const Group& group, const Rates& rates,
+                                              bool first_step, float inv_scale,
+                                              const double* squares) {
+  const double ratio = trust_ratio(
+      squares, {group.trust_coefficient, group.trust_eps, group.weight_decay, rates.lr,
+                group.adapt != 0, group.trust_clip != 0});
+  return with_layer_rate(make_hyper<opmath_t>(group, rates, first_step, inv_scale), ratio, rates.lr,
+                         group.lr_in_momentum != 0);
 }
 
 }  // namespace fused_warmup

@@ -41,15 +41,22 @@ struct Hyper {
   opmath_t inv_scale;    // 1 / grad_scale
 };
 
+// What a tensor's own rate makes of its gradient: nothing in SGD. LARS has another, see lars.h.
+template <typename opmath_t>
+FW_INLINE opmath_t scaled(opmath_t d, const Hyper<opmath_t>&) {
+  return d;
+}
+
 // `Options` carries the five switches, as constants where a loop is specialised for them and as
 // variables where it is not: unscale, maximize, weight_decay, momentum, nesterov.
 // `grad` comes back unscaled, as GradScaler.unscale_ would leave it.
-template <typename opmath_t, typename Options>
+template <typename opmath_t, typename HyperT, typename Options>
 FW_INLINE void sgd_update(opmath_t& param, opmath_t& grad, opmath_t& momentum_buffer,
-                          const Hyper<opmath_t>& h, const Options& options) {
+                          const HyperT& h, const Options& options) {
   if (options.unscale) grad = grad * h.inv_scale;
   opmath_t d = options.maximize ? -grad : grad;
   if (options.weight_decay) d = fmadd(h.weight_decay, param, d);
+  d = scaled(d, h);
   if (options.momentum) {
     momentum_buffer = fmadd(h.grad_weight, d, h.momentum * momentum_buffer);
     d = options.nesterov ? fmadd(h.momentum, momentum_buffer, d) : momentum_buffer;

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from .._tensors.memory import has_memory, is_expanded, is_row, is_scalar, on_host
+from .._tensors.shards import split_as
 from ..schedules import Schedule
 from ..schedules.checks import INT64_MAX
+from .lars import sum_of_squares, trust_ratio
 
 FIRST_STEP_NEVER = -1
 FIRST_STEP_BEFORE = -2
@@ -32,6 +34,7 @@ def sgd_reference(
     nesterov: bool,
     maximize: bool,
     first_step: bool,
+    layer_rate: float | None = None,
 ) -> None:
     """Update ``param`` and ``momentum_buffer`` in place.
 
@@ -46,12 +49,15 @@ def sgd_reference(
         nesterov: Whether momentum is Nesterov's.
         maximize: Whether to ascend.
         first_step: Whether this is the parameter's own first applied step.
+        layer_rate: LARS's factor on the gradient, weight decay included.
     """
     d = -grad if maximize else grad
     if isinstance(weight_decay, Tensor):
         d = d.addcmul(param.clone(), weight_decay.to(d.dtype))
     elif weight_decay != 0:
         d = d.add(param, alpha=weight_decay)
+    if layer_rate is not None:
+        d = d * layer_rate
     if momentum != 0:
         assert momentum_buffer is not None
         grad_weight = 1.0 if first_step else 1.0 - dampening
@@ -114,6 +120,7 @@ class ReferencePlan:
         momentum_schedule_of: Sequence[int],
         t: Tensor,
         lr: Tensor,
+        norms: Any = None,
     ) -> None:
         self.params = params
         self.momentum_buffers = momentum_buffers
@@ -124,7 +131,9 @@ class ReferencePlan:
         self.momentum_schedule_of = momentum_schedule_of
         self.t = t
         self.lr = lr
+        self.norms = norms  # of LARS: a PartNorms
         self.active: list[Tensor] = []
+        self._is_measured = False
 
     def prepare(
         self,
@@ -144,6 +153,7 @@ class ReferencePlan:
                 return False
         self._groups = groups
         self._grads = list(grads)
+        self._is_measured = False
         self._grad_scale, self._found_inf = grad_scale, found_inf
         self._write_grads = write_grads
         self.active = [p for p, g in zip(self.params, self._grads, strict=True) if g is not None]
@@ -160,8 +170,24 @@ class ReferencePlan:
         alike = (buffer.dtype, buffer.shape) == (p.dtype, p.shape)
         return alike and has_memory(buffer) and not is_expanded(buffer)
 
+    @torch.no_grad()
+    def measure(self) -> None:
+        """Leave the sums of squares of parameters and gradients in ``norms``."""
+        for row, param, grad in zip(self.norms.rows, self.params, self._grads, strict=True):
+            if grad is not None:
+                # The update's operations would bring the two together, too.
+                own = self._unscaled(split_as(grad, param), widened(param.dtype))
+                self.norms.squares[row, 0] = sum_of_squares(param, param)
+                self.norms.squares[row, 1] = sum_of_squares(own, param)
+        self._is_measured = True
+
+    def _unscaled(self, grad: Tensor, dtype: torch.dtype) -> Tensor:
+        return unscaled(grad.to(dtype), self._grad_scale)
+
     def launch(self, advance: bool) -> bool:
         """Apply the step. False where ``found_inf`` skipped it."""
+        if self.norms is not None and not self._is_measured:
+            self.measure()
         grads, self._grads = self._grads, []  # no gradient outlives the step for our sake
         if self._found_inf is not None and on_host(self._found_inf, 0.0) != 0.0:
             return False
@@ -208,11 +234,15 @@ class ReferencePlan:
             if first_step:
                 flag.fill_(t)
         wide = widened(param.dtype)
-        d = grad if grad.dtype == wide else grad.to(wide)
-        if self._grad_scale is not None:
-            d = unscaled(d, self._grad_scale)
-            if self._write_grads:
-                put_gradient(param, grad, d)
+        d = self._unscaled(grad, wide)
+        if self._grad_scale is not None and self._write_grads:
+            put_gradient(param, grad, d)
+        layer_rate = None
+        if self.norms is not None:
+            lr = float(on_host(lr, 1.0))
+            layer_rate = trust_ratio(*self.norms.squares[self.norms.rows[i]].tolist(), group, lr)
+            if group["lr_in_momentum"]:  # the momentum is what a step subtracts
+                layer_rate, lr = lr * layer_rate, 1.0
         narrow = param.dtype != wide
         wide_param = param.to(wide) if narrow else param
         wide_buffer = buffer.to(wide) if narrow and buffer is not None else buffer
@@ -227,6 +257,7 @@ class ReferencePlan:
             nesterov=group["nesterov"],
             maximize=group["maximize"],
             first_step=first_step,
+            layer_rate=layer_rate,
         )
         if narrow:
             param.copy_(wide_param)

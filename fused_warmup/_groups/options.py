@@ -22,6 +22,14 @@ DEFAULTS: dict[str, Any] = {
     "schedule": None,
     "momentum_schedule": None,
 }
+LARS_DEFAULTS: dict[str, Any] = {
+    "trust_coefficient": 0.001,
+    "eps": 0.0,
+    "trust_clip": False,
+    "lr_in_momentum": True,
+    "adapt": True,
+}
+"""Those of a group of LARS, beside the options of SGD."""
 SCHEDULES = {"schedule": "lr", "momentum_schedule": "momentum"}
 """The options that are schedules, and what each is a factor of."""
 LEAST_LR = -1e-12
@@ -70,6 +78,16 @@ def check(group: Mapping[str, Any]) -> None:
     _check_number("dampening value", group["dampening"], "0 turns dampening off", -math.inf)
     for name in FLAGS:
         check_flag(name, group.get(name))
+    if is_lars(group):
+        _check_number("trust_coefficient", group["trust_coefficient"], "the paper has 0.001")
+        _check_number("eps value", group["eps"], "0 adds nothing")
+        for name in ("trust_clip", "lr_in_momentum", "adapt"):
+            check_flag(name, group[name])
+
+
+def is_lars(group: Mapping[str, Any]) -> bool:
+    """Tell whether a group is one of LARS."""
+    return "trust_coefficient" in group
 
 
 def check_nesterov(group: Mapping[str, Any]) -> None:

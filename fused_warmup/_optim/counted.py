@@ -46,6 +46,8 @@ class CountedOptimizer(Optimizer):
     write_grads: bool
     # What GradScaler asks; on the class too, for objects that unpickling makes without __init__.
     _step_supports_amp_scaling = True
+    _group_defaults: Mapping[str, Any] = options.DEFAULTS  # what older pickles may lack
+    _measures = False  # whether a step needs norms, see `Plan`
     _set_aside: SetAside | None = None
     _built = False  # whether the groups that it is made with are all there
 
@@ -254,11 +256,11 @@ class CountedOptimizer(Optimizer):
             self.backend, self.write_grads = None, True
             self._reset_caches()
         for group in state["param_groups"]:
-            for name, value in options.DEFAULTS.items():
+            for name, value in self._group_defaults.items():
                 group.setdefault(name, value)
         super().__setstate__(state)
         if bare:
-            self.defaults = {**options.DEFAULTS, **self.defaults}
+            self.defaults = {**self._group_defaults, **self.defaults}
         self._forget_plan()
         self._complete_state(to_launch=False)
         self._refresh_lr()

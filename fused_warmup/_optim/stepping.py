@@ -152,7 +152,14 @@ class FusedOptimizer(BaseOptimizer):
             return
         self._forget_plan()
         self._complete_state()
-        self._plan = Plan(self.state, self.param_groups, self._counters, self._lr, self.backend)
+        self._plan = Plan(
+            self.state,
+            self.param_groups,
+            self._counters,
+            self._lr,
+            self.backend,
+            measures=self._measures,
+        )
         self._host_step = self._plan.host_step
         if not self._plan.run_carefully(*step):
             raise RuntimeError(

@@ -22,6 +22,7 @@ from .._groups import options
 from .._tensors.shards import is_flat_shard, is_sharded
 from . import routing
 from .counters import Counters, State
+from .norms import Norms
 from .overlaps import overlapping, readers, span_of
 from .places import Place, places_of, written_by
 from .sharded import ShardedPlan
@@ -41,6 +42,7 @@ class Plan:
         lr: The float64 tensor of the last rates, one element a group, for each device.
         backend: The backend that the user asked for, or None.
         counts: Whether a step advances the counters.
+        measures: Whether the update needs norms, as LARS's does.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Plan:
         lr: Mapping[torch.device, Tensor],
         backend: str | None,
         counts: bool = True,
+        measures: bool = False,
     ) -> None:
         native, _ = load_native()
         self._backend = backend
@@ -68,6 +71,9 @@ class Plan:
         self._flat = any(is_flat_shard(p) for group in groups for p in group["params"])
         tracks = Tracks(groups)
 
+        self._norms = Norms([p for p, _ in members]) if measures else None
+        rows: dict[Place, list[int]] = {}
+
         parts: dict[Place, list[tuple[Tensor, int]]] = {}
         marks: dict[Place, list[Tensor | None]] = {}
         places, any_shared = places_of(members, state, groups, backend)
@@ -75,7 +81,8 @@ class Plan:
         # Else the native parts themselves see where it is not so any more.
         self._depends_on_memory = any_shared or len(set(places)) > 1
         seen: set[int] = set()
-        for (p, index), place in zip(members, places, strict=True):
+        for row, ((p, index), place) in enumerate(zip(members, places, strict=True)):
+            rows.setdefault(place, []).append(row)
             parts.setdefault(place, []).append((p, index))
             mark = state[p].get("first_step")
             if mark is not None and id(p) in seen:  # twice in a group: the second is not the first
@@ -87,6 +94,7 @@ class Plan:
         self._places: list[tuple[str, torch.device, list[tuple[Tensor, int]]]] = []
         for place in sorted(parts, key=lambda place: place[:2]):
             part, device = parts[place], place.device
+            norms = self._norms and self._norms.of_part([p for p, _ in part], rows[place])
             self._places.append((place.backend, device, part))
             self.parts.append(
                 _make_plan(
@@ -100,6 +108,7 @@ class Plan:
                     momentum_schedule_of=tracks.momentum,
                     t=counters.of(device),
                     lr=lr[device],
+                    norms=norms,
                 )
             )
         self.host_step = None
@@ -226,6 +235,11 @@ class Plan:
         # A step without any gradient is no step; one that has some counts on every device.
         if not any(part.active for part in self.parts):
             return False
+        if self._norms is not None and self._norms.are_split:
+            self._norms.clear()
+            for part in self.parts:
+                part.measure()
+            self._norms.add_other_ranks()
         last = {device: part for (_, device, _), part in zip(self._places, self.parts, strict=True)}
         launched = False
         for (_, device, _), part in zip(self._places, self.parts, strict=True):

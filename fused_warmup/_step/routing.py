@@ -9,6 +9,7 @@ from torch.nn.parameter import is_lazy
 
 from .._backend import default_backend, device_obstacle, device_types
 from .._groups.names import describe
+from .._groups.options import is_lars
 from .._tensors.layout import is_dense, same_layout
 from .._tensors.memory import carries_tangents, has_number, is_dual, is_transformed
 from .._tensors.shards import is_sharded, local_of, split_alike
@@ -128,6 +129,11 @@ def check_gradient(param: Tensor, grad: Tensor, group: Mapping[str, Any], backen
             "must be on one device: clear gradients with zero_grad() after moving a model"
         )
     sparse = grad.layout != torch.strided
+    if sparse and is_lars(group):
+        raise TypeError(
+            f"the gradient of {who} is sparse, and LARS takes the norm of dense ones: build the "
+            "embedding with sparse=False, or give it to an SGD of its own"
+        )
     if sparse and group["weight_decay"] != 0:
         raise ValueError(
             f"the gradient of {who} is sparse and weight_decay is {group['weight_decay']}, which "
@@ -202,6 +208,11 @@ def plain_options(
             plain[name] = value.to(device=device, dtype=dtype, non_blocking=True)
         else:
             plain[name] = float(value)
-    for name in ("nesterov", "maximize"):
+    flags = ["nesterov", "maximize"]
+    if is_lars(group):
+        flags += ["adapt", "trust_clip", "lr_in_momentum"]
+        for name in ("trust_coefficient", "eps"):
+            plain[name] = float(group[name])
+    for name in flags:
         plain[name] = bool(group[name])
     return plain

@@ -95,6 +95,10 @@ class ShardedPlan:
         self._written = [grad for grad in grads if grad is not None] if written else []
         return True
 
+    def measure(self) -> None:
+        """Leave the sums of squares of each shard; see `Norms`."""
+        self._plan.measure()
+
     def launch(self, advance: bool) -> bool:
         """Apply the step. False where ``found_inf`` is known to have skipped it."""
         # The DTensors around what the kernel writes have version counters of their own.

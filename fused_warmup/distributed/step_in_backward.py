@@ -199,6 +199,7 @@ class _Slice:
             optimizer._lr,
             optimizer.backend,
             counts=False,
+            measures=optimizer._measures,
         )
         if not self.plan.run_carefully(*step):
             raise RuntimeError("a plan made for a parameter does not fit it: please report this")

@@ -111,6 +111,12 @@ def read_groups(
                     f"a group of the state dict has no {name!r} but {sorted(map(str, group))}: "
                     "load a checkpoint of this optimizer or of torch.optim.SGD"
                 )
+        if options.is_lars(group) != options.is_lars(mine):
+            raise ValueError(
+                f"a group of the state dict is {'one' if options.is_lars(group) else 'none'} of "
+                "LARS, which this optimizer is not alike: the momentum of one is not that of the "
+                "other, so load what the same class's state_dict() gave"
+            )
         if "param_names" in mine:
             group.setdefault("param_names", mine["param_names"])
     from_torch = ["schedule" not in group for group in groups]
