@@ -96,7 +96,8 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
     norm_tensors_.push_back(norms.attr(each));
   }
   const auto rows = norms.attr("rows").cast<std::vector<int32_t>>();
-  check_indices("rows", rows, params.size(), 0, norms.attr("squares").attr("shape")[py::int_(0)].cast<size_t>());
+  check_indices("rows", rows, params.size(), 0,
+                norms.attr("squares").attr("shape")[py::int_(0)].cast<size_t>());
   for (size_t i = 0; i < parameters_.size(); ++i) parameters_[i].entry.row = rows[i];
 }
 

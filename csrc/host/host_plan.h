@@ -112,7 +112,7 @@ class HostPlan {
   std::vector<Group> groups_;
   std::vector<Schedule> schedules_;
   StepScalars step_{};
-  Norms norms_{};  // of LARS
+  Norms norms_{};            // of LARS
   uint64_t generation_ = 0;  // changes with the set of active parameters
   DLDevice device_{};
 

@@ -130,9 +130,9 @@ template <typename opmath_t>
 FW_INLINE LarsHyper<opmath_t> make_lars_hyper(const Group& group, const Rates& rates,
                                               bool first_step, float inv_scale,
                                               const double* squares) {
-  const double ratio = trust_ratio(
-      squares, {group.trust_coefficient, group.trust_eps, group.weight_decay, rates.lr,
-                group.adapt != 0, group.trust_clip != 0});
+  const double ratio =
+      trust_ratio(squares, {group.trust_coefficient, group.trust_eps, group.weight_decay, rates.lr,
+                            group.adapt != 0, group.trust_clip != 0});
   return with_layer_rate(make_hyper<opmath_t>(group, rates, first_step, inv_scale), ratio, rates.lr,
                          group.lr_in_momentum != 0);
 }

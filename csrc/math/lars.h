@@ -12,6 +12,8 @@
 // lower until one is left. The sums of the chunks are added in the same way.
 #pragma once
 
+#include <cfloat>
+
 #include "math/sgd.h"
 
 namespace fused_warmup {
@@ -44,9 +46,9 @@ struct Trust {
   double coefficient;
   double eps;
   double weight_decay;
-  double lr;    // of this step
-  bool adapt;   // false: the ratio is 1
-  bool clip;    // LARC: the layer's rate is at most lr
+  double lr;   // of this step
+  bool adapt;  // false: the ratio is 1
+  bool clip;   // LARC: the layer's rate is at most lr
 };
 
 // `squares`: the sums of squares of a parameter and of its gradient.
@@ -54,8 +56,7 @@ FW_INLINE double trust_ratio(const double* squares, const Trust& trust) {
   if (!trust.adapt || !(squares[0] > 0.0) || !(squares[1] > 0.0)) return 1.0;
   const double param = ::sqrt(squares[0]);
   const double grad = ::sqrt(squares[1]);
-  const double ratio =
-      trust.coefficient * param / (grad + trust.weight_decay * param + trust.eps);
+  const double ratio = trust.coefficient * param / (grad + trust.weight_decay * param + trust.eps);
   if (!trust.clip) return ratio;
   return ratio < trust.lr ? ratio / trust.lr : 1.0;
 }
@@ -72,11 +73,15 @@ FW_INLINE opmath_t scaled(opmath_t d, const LarsHyper<opmath_t>& h) {
 }
 
 // Where the rate is part of the momentum, as in the paper, the momentum is what a step subtracts.
+// A rate stays finite: without weight decay and eps, that of a vanishing gradient overflows, and
+// infinity times the gradient's zeros would be NaN.
 template <typename opmath_t>
 FW_INLINE LarsHyper<opmath_t> with_layer_rate(Hyper<opmath_t> h, double ratio, double lr,
                                               bool lr_in_momentum) {
+  constexpr double most = sizeof(opmath_t) == sizeof(double) ? DBL_MAX : FLT_MAX;
   if (lr_in_momentum) h.neg_lr = opmath_t(-1);
-  return {h, static_cast<opmath_t>(lr_in_momentum ? lr * ratio : ratio)};
+  const double rate = lr_in_momentum ? lr * ratio : ratio;
+  return {h, static_cast<opmath_t>(rate > most ? most : rate)};
 }
 
 }  // namespace fused_warmup

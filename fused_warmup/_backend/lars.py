@@ -1,7 +1,7 @@
 """LARS in plain PyTorch: norms and trust ratios, ``csrc/math/lars.h`` restated."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ def sum_of_squares(values: Tensor, like: Tensor) -> Tensor:
     order = sorted(range(like.ndim), key=lambda d: (like.stride(d), like.shape[d]), reverse=True)
     flat = values.permute(order).reshape(-1).to(torch.float64)
     chunk = chunk_size(flat.numel())
-    n_chunks = -(-flat.numel() // chunk)
+    n_chunks = max(-(-flat.numel() // chunk), 1)
     chunks = torch.nn.functional.pad(flat.square(), (0, n_chunks * chunk - flat.numel()))
     return _sum_rows(_sum_rows(chunks.view(n_chunks, chunk))[None])[0]
 
@@ -54,11 +54,28 @@ def _sum_rows(values: Tensor) -> Tensor:
     return lanes[:, 0]
 
 
-def trust_ratio(param: float, grad: float, group: Mapping[str, Any], lr: float) -> float:
-    """Return a tensor's trust ratio from the sums of its squares and of its gradient's."""
-    if not group["adapt"] or not (param > 0 and grad > 0):
+def layer_rate_of(
+    squares: Sequence[float], group: Mapping[str, Any], lr: float, most: float
+) -> tuple[float, float]:
+    """Return the factor on a tensor's gradient, and that on what becomes of it.
+
+    Args:
+        squares: The sums of the tensor's squares and of its gradient's.
+        group: Options, plain numbers.
+        lr: The group's rate at this step.
+        most: The greatest number of the arithmetic: a rate stays finite.
+    """
+    rate = trust_ratio(squares, group, lr)
+    if group["lr_in_momentum"]:  # the momentum is what a step subtracts
+        rate, lr = lr * rate, 1.0
+    return (most if rate > most else rate), lr
+
+
+def trust_ratio(squares: Sequence[float], group: Mapping[str, Any], lr: float) -> float:
+    """Return a tensor's trust ratio; see `layer_rate_of`."""
+    if not group["adapt"] or not all(square > 0 for square in squares):
         return 1.0
-    param, grad = math.sqrt(param), math.sqrt(grad)
+    param, grad = map(math.sqrt, squares)
     below = grad + float(group["weight_decay"]) * param + float(group["eps"])
     ratio = float(group["trust_coefficient"]) * param / below
     if not group["trust_clip"]:

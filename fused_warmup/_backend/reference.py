@@ -16,7 +16,7 @@ from .._tensors.memory import has_memory, is_expanded, is_row, is_scalar, on_hos
 from .._tensors.shards import split_as
 from ..schedules import Schedule
 from ..schedules.checks import INT64_MAX
-from .lars import sum_of_squares, trust_ratio
+from .lars import layer_rate_of, sum_of_squares
 
 FIRST_STEP_NEVER = -1
 FIRST_STEP_BEFORE = -2
@@ -240,9 +240,8 @@ class ReferencePlan:
         layer_rate = None
         if self.norms is not None:
             lr = float(on_host(lr, 1.0))
-            layer_rate = trust_ratio(*self.norms.squares[self.norms.rows[i]].tolist(), group, lr)
-            if group["lr_in_momentum"]:  # the momentum is what a step subtracts
-                layer_rate, lr = lr * layer_rate, 1.0
+            squares = self.norms.squares[self.norms.rows[i]].tolist()
+            layer_rate, lr = layer_rate_of(squares, group, lr, torch.finfo(wide).max)
         narrow = param.dtype != wide
         wide_param = param.to(wide) if narrow else param
         wide_buffer = buffer.to(wide) if narrow and buffer is not None else buffer

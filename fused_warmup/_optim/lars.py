@@ -1,6 +1,7 @@
 """Layer-wise rates for very large minibatches, in two launches a step and device."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -85,7 +86,7 @@ class LARS(FusedOptimizer):
         (arXiv:1708.03888), equation 6 and algorithm 1. MLPerf:
         ``image_classification/tensorflow2/lars_optimizer.py`` of mlcommons/training. timm 1.0.31
         ``timm.optim.Lars``, Lightning Bolts ``pl_bolts.optimizers.LARS``, apex
-        ``apex.parallel.LARC``. Where a norm is 0, timm clips the ratio of 1, too, and apex does not.
+        ``apex.parallel.LARC``. Where a norm is 0, timm clips the ratio of 1, too; apex does not.
 
     Example:
         >>> import torch, fused_warmup
@@ -97,7 +98,9 @@ class LARS(FusedOptimizer):
         [0.0, 0.0]
     """
 
-    _group_defaults = {**options.DEFAULTS, **options.LARS_DEFAULTS}
+    _group_defaults: Mapping[str, Any] = MappingProxyType(
+        {**options.DEFAULTS, **options.LARS_DEFAULTS}
+    )
     _measures = True
 
     @torch._disable_dynamo  # type: ignore[attr-defined]

@@ -99,7 +99,7 @@ class Norms:
 
 
 def _by_halves(values: Tensor) -> Tensor:
-    """Add up a tensor along its first dimension: the second half to the first, until one is left."""
+    """Add up along the first dimension: the second half to the first, until one is left."""
     while len(values) > 1:
         half = (len(values) + 1) // 2
         rest = values[half:]
