@@ -131,6 +131,11 @@ test: venv ## Run the tests and the examples in the docstrings.
 	$(BIN)/python $(PYTEST) $(TESTS) --ignore=tests/integrations
 	$(if $(filter tests,$(TESTS)),$(BIN)/python -m pytest --doctest-modules fused_warmup)
 
+# A matrix that takes minutes has a sample in `make test`.
+.PHONY: test-all
+test-all: ## Run the tests with the whole of each large matrix, as of the CUDA kernel's variants.
+	FUSED_WARMUP_WHOLE_TESTS=1 $(MAKE) --no-print-directory test TESTS="$(TESTS)"
+
 # A release that no index has is named and left out; one that fails its tests is an error.
 .PHONY: test-releases
 test-releases: ## Run the core tests with other releases of torch (5 GB each, with CUDA's libraries).

@@ -31,7 +31,7 @@ def describe(variant: Variant, arch: int) -> list[str]:
         in_flight = loop.loads_in_flight * 16 * blocks * block_size / 1024
         rows.append(
             f"| {variant.name} | {dtype} | {registers} | {spilled} | {blocks} x {block_size} | "
-            f"{loop.loads_in_flight} | {in_flight:.0f} | {len(loop.code) / elements:.1f} |"
+            f"{loop.loads_in_flight} | {in_flight:.0f} | {loop.longest_turn / elements:.1f} |"
         )
     return rows
 

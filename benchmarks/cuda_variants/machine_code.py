@@ -23,9 +23,27 @@ def find_tool() -> Path | None:
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop that reads and writes 16 bytes at a time, as its instructions."""
+    """A loop that reads and writes 16 bytes at a time, as its instructions with their addresses."""
 
-    code: tuple[str, ...]
+    instructions: tuple[tuple[int, str], ...]
+
+    @property
+    def code(self) -> list[str]:
+        return [line for _, line in self.instructions]
+
+    @property
+    def longest_turn(self) -> int:
+        """Instructions of a turn, at most: what branches go around is not done."""
+        index = {at: i for i, (at, _) in enumerate(self.instructions)}
+        to_end = [1] * len(index)  # from an instruction on
+        for i in reversed(range(len(index) - 1)):
+            line = self.code[i]
+            goes_to = index.get(branch_target(line) or -1, 0)
+            ways = [to_end[goes_to]] if goes_to > i else []
+            if not line.startswith("BRA 0x"):  # every other may go on with the next
+                ways.append(to_end[i + 1])
+            to_end[i] = 1 + max(ways)
+        return to_end[0]
 
     @property
     def loads_in_flight(self) -> int:
@@ -67,16 +85,23 @@ class Code:
         """Return the innermost loops that move tensors, the one with most in flight first."""
         spans = []
         for at, line in self.instructions:
-            m = re.search(r"\bBRA\b.*?\b(0x[0-9a-f]+)", line)
-            if m and int(m[1], 16) < at:
-                spans.append((int(m[1], 16), at))
+            target = branch_target(line)
+            if target is not None and target < at:
+                spans.append((target, at))
         inner = [s for s in spans if not any(s[0] <= o[0] < o[1] < s[1] for o in spans)]
-        bodies = [[line for at, line in self.instructions if a <= at <= b] for a, b in inner]
-        moving = [
-            b for b in bodies if any(map(WIDE_LOAD.search, b)) and any(map(WIDE_STORE.search, b))
+        loops = [
+            Loop(tuple(one for one in self.instructions if a <= one[0] <= b)) for a, b in inner
         ]
-        loops = [Loop(tuple(body)) for body in moving]
-        return sorted(loops, key=lambda loop: -loop.loads_in_flight)
+        moving = [
+            loop for loop in loops if loop.wide_loads and any(map(WIDE_STORE.search, loop.code))
+        ]
+        return sorted(moving, key=lambda loop: -loop.loads_in_flight)
+
+
+def branch_target(line: str) -> int | None:
+    """Return the address that a branch may go to, of any other instruction None."""
+    found = re.search(r"\bBRA\b.*?\b(0x[0-9a-f]+)", line)
+    return int(found[1], 16) if found else None
 
 
 def read(object_file: Path) -> list[Code]:

@@ -16,6 +16,13 @@ FW_INLINE void from_float(double x, double& out) { out = x; }
 using fused_warmup::from_float;  // of half.h
 using fused_warmup::from_floats;
 using fused_warmup::to_float;
+using fused_warmup::to_floats;
+
+template <typename scalar_t, typename opmath_t>
+FW_INLINE void to_floats(const scalar_t* in, opmath_t& first, opmath_t& second) {
+  first = static_cast<opmath_t>(to_float(in[0]));
+  second = static_cast<opmath_t>(to_float(in[1]));
+}
 
 template <typename opmath_t, typename scalar_t>
 FW_INLINE void from_floats(opmath_t first, opmath_t second, scalar_t* out) {

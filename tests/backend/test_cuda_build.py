@@ -91,9 +91,7 @@ def test_all_packs_are_loaded_before_the_first_store(
     """Before anything waits for one of them, too: the compiler must keep the order."""
     loops = kernels[name].loops()
     assert [loop.loads_in_flight for loop in loops[:2]] == [with_momentum, without]
-    most = 16 if elements == 8 else 17
-    # sm_100 gets copies of the loop's middle, for Nesterov and without, of which a turn takes one.
-    assert len(loops[0].code) <= elements * (2 * most if compiled[0] == "100" else most)
+    assert loops[0].longest_turn <= 16 * elements
     for loop in loops:
         assert loop.generic == []
 

@@ -3,15 +3,15 @@
 import pytest
 import torch
 from ptx.kernels import NVCC, Kernels, build
-from support import same_bits
+from support import same_bits, whole
 
-from benchmarks.cuda_variants import measured, variants
+from benchmarks.cuda_variants import machine_code, measured, variants
 from benchmarks.cuda_variants.library import LR, MOMENTUM, WEIGHT_DECAY, Steps
 from benchmarks.cuda_variants.measured import CHECKED, Timing
 from fused_warmup import SGD
 
 EVERYWHERE = [(0, 2**64 - 1, True)]
-# Each macro other than it is built, all at once, as the PTX takes a minute to build.
+# Each macro other than it is built, all at once: a variant's PTX takes a quarter of a minute.
 ALL_DIFFERENT = variants.Variant(
     "all different",
     {
@@ -35,12 +35,16 @@ def test_every_macro_of_the_kernel_is_measured() -> None:
 
 @pytest.mark.skipif(NVCC is None, reason="nvcc, of the cuda toolkit, is not installed")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_another_shape_gives_the_same_bits(tmp_path, dtype) -> None:
-    variants.compile_host(ALL_DIFFERENT, tmp_path / "variant.so")
-    kernels = Kernels(build(macros=[flag.removeprefix("-D") for flag in ALL_DIFFERENT.flags]))
+@pytest.mark.parametrize(
+    "variant", [ALL_DIFFERENT, *whole(variants.VARIANTS)], ids=lambda v: v.name
+)
+def test_every_variant_gives_the_same_bits(tmp_path, variant, dtype) -> None:
+    variants.compile_host(variant, tmp_path / "variant.so")
+    kernels = Kernels(build(macros=[flag.removeprefix("-D") for flag in variant.flags]))
     ours, theirs = CHECKED.make("cpu", dtype), CHECKED.make("cpu", dtype)
     step = Steps(tmp_path / "variant.so", ours, resident_blocks=5)
-    assert (step.n_blocks, step.block_size) == (10, 128)
+    assert step.block_size == variant.macros.get("BLOCK_SIZE", 256)
+    assert step.n_blocks == 5 * variant.macros.get("WAVES", 1)
     options = {"momentum": MOMENTUM, "weight_decay": WEIGHT_DECAY, "backend": "reference"}
     reference = SGD(theirs, lr=LR, **options)
     for _ in range(3):
@@ -52,6 +56,21 @@ def test_another_shape_gives_the_same_bits(tmp_path, dtype) -> None:
     for p, q, buffer in zip(ours, theirs, step.momentum_buffers, strict=True):
         assert same_bits(p, q)
         assert same_bits(buffer, reference.state[q]["momentum_buffer"])
+
+
+def test_the_longest_turn_of_a_loop_goes_around_what_branches_leave_out() -> None:
+    lines = [
+        "LDG.E.128 R0",
+        "@P0 BRA 0x30",
+        "BRA 0x50",
+        "FMUL",
+        "FADD",
+        "STG.E.128 R0",
+        "@P1 BRA 0x0",
+    ]
+    code = machine_code.Code("", tuple((16 * i, f"{line} ") for i, line in enumerate(lines)))
+    (loop,) = code.loops()
+    assert (len(loop.code), loop.longest_turn) == (7, 6)
 
 
 def test_the_table_names_the_best() -> None:

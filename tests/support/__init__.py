@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,9 @@ from fused_warmup import SGD
 
 PATIENCE = 900.0
 """Seconds for a process of a test: to end one that hangs, whatever else the machine does."""
+
+WHOLE = bool(os.environ.get("FUSED_WARMUP_WHOLE_TESTS"))
+"""Whether large matrices are tested as a whole, by `make test-all`, and not by a sample."""
 
 OPTIONS: list[dict[str, Any]] = [
     {
@@ -43,6 +47,11 @@ DTYPE_PAIRS = [
 """Of a parameter and its gradient; float32, both alike and float32 with less have own kernels."""
 
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def whole(cases: Sequence[Any]) -> Sequence[Any]:
+    """Return cases that others are a sample of: all in `make test-all`, else none."""
+    return cases if WHOLE else ()
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
