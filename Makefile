@@ -38,7 +38,7 @@ PIP := $(BIN)/python -m pip install --no-compile --disable-pip-version-check
 PYTEST := -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 NATIVE := $(wildcard csrc/*.cpp csrc/*/*)
 # Stand-ins that tests compile.
-STAND_INS := $(wildcard tests/*/*.cpp tests/*/*.h)
+STAND_INS := $(wildcard tests/support/*/*.cpp tests/support/*/*.h)
 digest = $(shell echo '$(1)' | cksum | cut -d' ' -f1)
 # Each stamp is newer than what it was made from; some know which packages they stand for, too.
 TO_BUILD := $(VENV)/.to-build

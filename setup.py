@@ -39,7 +39,7 @@ from toolchain import (
 CSRC = Path("csrc")
 CPU_KERNELS = [CSRC / "cpu" / "kernel.cpp", CSRC / "cpu" / "norms.cpp"]
 CUDA_KERNEL = CSRC / "cuda" / "sgd.cu"
-NEEDS_CUDA = {CSRC / "cuda" / f"{name}.cpp" for name in ("captured", "launcher", "plan")}
+NEEDS_CUDA = {CSRC / "cuda" / f"{name}.cpp" for name in ("captured", "device", "launcher", "plan")}
 
 # Contraction is off on every processor: a fused multiply-add that one compiler forms and another
 # does not would make the backends differ in the last bit.

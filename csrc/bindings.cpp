@@ -6,6 +6,7 @@
 #include "triton/layout.h"
 #include "triton/plan.h"
 #ifdef WITH_CUDA
+#include "cuda/device.h"
 #include "cuda/plan.h"
 #endif
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, settings
-from ptx.kernels import NVCC, SOURCE, Kernels, build
+from support.ptx.kernels import NVCC, SOURCE, Kernels, build
 
 from fused_warmup import _C, _backend
 
@@ -20,7 +20,7 @@ settings.load_profile("gate")
 
 @pytest.fixture(scope="session")
 def ptx() -> Kernels:
-    """The CUDA kernels as nvcc compiled them, made to run on the CPU; see ptx/."""
+    """The CUDA kernels as nvcc compiled them, made to run on the CPU; see support/ptx/."""
     if NVCC is None:
         pytest.skip("nvcc, of the cuda toolkit, is not installed")
     if not SOURCE.exists():

@@ -3,10 +3,12 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <utility>
 
 #include "cuda/captured.h"
+#include "cuda/device.h"
 #include "cuda/resources.h"
 #include "cuda/sgd.h"
 
@@ -29,22 +31,6 @@ constexpr uint64_t NEVER = ~uint64_t{0};
 // Streams whose tables are kept; a step on one more forgets those of the stream used least lately.
 constexpr size_t MAX_STREAMS = 4;
 
-int attribute_of(int device, cudaDeviceAttr attribute) {
-  int value = 0;
-  check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
-  return value;
-}
-
-void check_groups(int device, size_t n_groups) {
-  const int shared = attribute_of(device, cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  const size_t most = static_cast<size_t>(shared) / sizeof(Rates);
-  if (n_groups <= most) return;
-  throw std::invalid_argument(
-      "an optimizer of " + std::to_string(n_groups) + " parameter groups is too much for " +
-      "backend='cuda', which holds the rates of " + std::to_string(most) + " groups on this " +
-      "device: merge groups of equal options, or pass backend='triton'");
-}
-
 bool is_captured(cudaStream_t stream) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   check(cudaStreamIsCapturing(stream, &status), "cudaStreamIsCapturing");
@@ -56,32 +42,6 @@ bool is_captured(cudaStream_t stream) {
 }
 
 }  // namespace
-
-std::string unavailable_reason() {
-  int count = 0;
-  const cudaError_t error = cudaGetDeviceCount(&count);
-  if (error == cudaSuccess && count > 0) return "";
-  cudaGetLastError();
-  int driver = 0;
-  // Without any driver the runtime calls its version, 0, insufficient.
-  if (cudaDriverGetVersion(&driver) == cudaSuccess && driver == 0) return "no CUDA driver";
-  return error == cudaSuccess ? "no CUDA device" : cudaGetErrorString(error);
-}
-
-std::string device_obstacle(int device) try {
-  const DeviceGuard guard(device);
-  const OutsideCapture outside;
-  cudaFuncAttributes attributes;
-  const cudaError_t error = cudaFuncGetAttributes(&attributes, kernel_for(DTypes::FLOAT32));
-  ignore(error);
-  if (error == cudaSuccess) return "";
-  const int major = attribute_of(device, cudaDevAttrComputeCapabilityMajor);
-  const int minor = attribute_of(device, cudaDevAttrComputeCapabilityMinor);
-  return "it has compute capability " + std::to_string(major) + "." + std::to_string(minor) +
-         ", where the CUDA kernel does not load (" + cudaGetErrorString(error) + ")";
-} catch (const std::exception& error) {
-  return error.what();
-}
 
 struct Launcher::Impl {
   struct DeviceTables {
@@ -101,8 +61,8 @@ struct Launcher::Impl {
 
   const int device;
   const std::shared_ptr<Memory> memory;
-  int resident_blocks[N_KERNELS] = {};
-  size_t capacity = 0;  // bytes that any tables may take
+  std::array<int, N_KERNELS> blocks_of{};  // by kernel, those that the device runs at once
+  size_t capacity = 0;                     // bytes that any tables may take
   std::vector<Stream> streams;
   Block spare;  // for the next captured launch
   std::unique_ptr<Remains> remains = std::make_unique<Remains>();
@@ -120,20 +80,13 @@ struct Launcher::Impl {
     const DeviceGuard guard(device);
     const OutsideCapture outside;
     check_groups(device, groups.size());
-    const int multiprocessors = attribute_of(device, cudaDevAttrMultiProcessorCount);
-    for (int i = 0; i < N_KERNELS; ++i) {
-      int blocks = 0;
-      check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-                &blocks, kernel_for(static_cast<DTypes>(i)), BLOCK_SIZE, 0),
-            "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
-      resident_blocks[i] = multiprocessors * blocks;
-    }
+    blocks_of = resident_blocks(device);
     // No table is longer than that of all tensors, were they so large that they took every block.
     TensorEntry large{};
     large.n_elements = std::numeric_limits<int32_t>::max();
     Tables longest;
     longest.build(std::vector<TensorEntry>(n_entries, large), groups, schedules,
-                  *std::max_element(resident_blocks, resident_blocks + N_KERNELS));
+                  *std::max_element(blocks_of.begin(), blocks_of.end()));
     capacity = TABLES_AT + longest.size();
   }
 
@@ -177,7 +130,7 @@ struct Launcher::Impl {
   void build(Tables& tables, const StepTables& now, const Block& block) const {
     // Twice, because the number of blocks depends on the kernel, and the kernel on the tensors.
     tables.build(now.entries, now.groups, now.schedules, 1);
-    const int blocks = resident_blocks[static_cast<int>(tables.dtypes())];
+    const int blocks = blocks_of[static_cast<int>(tables.dtypes())];
     tables.build(now.entries, now.groups, now.schedules, blocks);
     if (TABLES_AT + tables.size() > capacity) {
       throw std::logic_error("tables of a launch are longer than foreseen: please report this");

@@ -9,7 +9,6 @@
 #pragma once
 
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "cuda/memory.h"
@@ -17,13 +16,6 @@
 
 namespace fused_warmup {
 namespace cuda {
-
-// Empty if a device and a driver are there, else why not.
-std::string unavailable_reason();
-
-// Empty if the kernels run on a device, else why not: it may be older than all that this build has
-// been compiled for.
-std::string device_obstacle(int device);
 
 // What a step's tables are made of. generation tells whether the set of tensors is still that of
 // the step before.

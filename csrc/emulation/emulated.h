@@ -1,7 +1,8 @@
 // A step by the CUDA kernel's body on the host: how tests without a GPU compare it with the
 // reference. Not a backend.
 //
-// launch_with() puts something else in the body's place: tests/ptx runs what nvcc made of it.
+// launch_with() puts something else in the body's place: tests/support/ptx runs what nvcc made of
+// it.
 #pragma once
 
 #include <algorithm>

@@ -64,7 +64,9 @@ def load(name: str, batch: int, device: torch.device) -> tuple[nn.Module, Callab
     try:
         made = getattr(importlib.import_module(module), function)(batch, device)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"--model={name} cannot be had ({error}): run it where it lies") from error
+        raise ValueError(
+            f"--model={name} cannot be imported ({error}): run this in the folder of its module"
+        ) from error
     finally:
         sys.path.pop(0)
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):

@@ -10,7 +10,7 @@ from typing import Any
 from ..conversions.super_gradients import from_super_gradients
 from ..schedules.checks import finite, whole
 from ..schedules.drawing import Curve, draw, encodable
-from .expression import parse_schedule
+from .expression import BUILDERS, METHODS, parse_schedule
 from .terminal import printable
 
 MAX_CURVES = 32
@@ -52,7 +52,9 @@ def curves(options: argparse.Namespace) -> dict[str, Curve]:
         if options.lr is not None:
             raise ValueError(f"{path.name} has its own rates, got --lr={options.lr}: leave it out")
         if options.steps_per_epoch is None:
-            raise ValueError(f"{path.name} counts epochs: pass --steps-per-epoch, batches of one")
+            raise ValueError(
+                f"{path.name} counts epochs: pass --steps-per-epoch, the batches of one"
+            )
         with warnings.catch_warnings(action="ignore"):  # of what is no matter of the rates
             recipe = from_super_gradients(path, options.steps_per_epoch)
         steps = options.steps or recipe.steps
@@ -86,7 +88,12 @@ def add_plot(commands: Any) -> None:
         if options.png is not None:
             print(f"wrote {options.png}")
 
-    parser = commands.add_parser("plot", help="draw a schedule in the terminal, and as PNG")
+    parser = commands.add_parser(
+        "plot",
+        help="draw a schedule in the terminal, and as PNG",
+        epilog=f"Builders: {', '.join(BUILDERS)}. Methods of what they make: "
+        f"{', '.join('.' + name for name in METHODS)}.",
+    )
     parser.add_argument(
         "schedule",
         help='builders, as "linear_warmup(100).then(cosine(900))", or a SuperGradients recipe '

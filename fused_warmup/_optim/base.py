@@ -84,7 +84,7 @@ class BaseOptimizer(CountedOptimizer):
 
     def __repr__(self) -> str:
         """As torch has it, but a schedule is the calls that make it, and not all of its numbers."""
-        lines = [f"{type(self).__name__} ("]
+        lines = [f"{self.__class__.__name__} ("]
         for i, group in enumerate(self.param_groups):
             lines.append(f"Parameter Group {i}")
             for key in sorted(group.keys() - {"params"}):

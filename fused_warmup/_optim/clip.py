@@ -28,8 +28,8 @@ class Clip:
             return self.divisor
         if not self.knows_scale:
             raise ValueError(
-                "clip_grad_norm_ took the norm of gradients that GradScaler's scale multiplies "
-                "still, and nothing has been updated: pass it scaler=, or call "
+                "clip_grad_norm_ computed the norm of gradients that are still multiplied by "
+                "GradScaler's scale, so nothing has been updated: pass it scaler=, or call "
                 "scaler.unscale_(optimizer) before it"
             )
         return self.divisor * grad_scale

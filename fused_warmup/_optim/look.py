@@ -3,8 +3,6 @@
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from torch.optim import Optimizer
-
 if TYPE_CHECKING:
     from .scheduler import RateInForce
 
@@ -63,7 +61,7 @@ class Look:
         return hash(self._of)
 
     def __repr__(self) -> str:
-        return Optimizer.__repr__(self)  # type: ignore[arg-type]
+        return str(type(self._of).__repr__(self))  # type: ignore[call-arg]
 
     def __reduce__(self) -> Any:
         return attrgetter("optimizer"), (self._scheduler,)

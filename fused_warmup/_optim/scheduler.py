@@ -28,7 +28,7 @@ class RateInForce(LRScheduler):
     ``group["lr"]`` stays the base.
 
     ``step()`` only notes, without a sync, that it was called. The step of the schedule travels in
-    the optimizer's state, so this state is of no consequence: it may be saved, loaded or lost.
+    the optimizer's state, so this state does not matter: it may be saved, loaded or lost.
     Reading a rate synchronises with the device that counts the steps.
 
     What trainers set on a scheduler: ``base_lrs`` sets ``group["lr"]``; ``optimizer`` takes another
@@ -57,7 +57,6 @@ class RateInForce(LRScheduler):
         # Not LRScheduler's: that would write initial_lr into the groups and wrap the step.
         self._step_count = 1
         self._of = optimizer
-        optimizer._two_rates.expected = True
         self._before: Tensor = self._count()
         self._seen: Tensor = self._before
 
@@ -103,6 +102,7 @@ class RateInForce(LRScheduler):
 
     @last_epoch.setter
     def last_epoch(self, value: int) -> None:
+        self._of._two_rates.expected = True
         t = self._of.steps_applied
         if value not in (t, t - 1):  # SequentialLR takes back a step that never was
             warnings.warn(
@@ -113,6 +113,7 @@ class RateInForce(LRScheduler):
 
     @property
     def _last_lr(self) -> list[float | Tensor]:
+        self._of._two_rates.expected = True  # ChainedScheduler looks here as it is made
         return [*self.get_last_lr()]
 
     @_last_lr.setter
@@ -125,6 +126,7 @@ class RateInForce(LRScheduler):
         self._update_lr(epoch)
 
     def _update_lr(self, epoch: int | None = None) -> None:  # what SequentialLR calls
+        self._of._two_rates.expected = True
         self._before, self._seen = self._seen, self._count()
 
     def _count(self) -> Tensor:

@@ -25,7 +25,7 @@ class TwoRates:
 
     def __init__(self) -> None:
         self.seen: Any = None  # the lr of the first group when it was last looked at
-        self.expected = False  # opt.scheduler() takes part: others around it are meant
+        self.expected = False  # opt.scheduler() is used as a scheduler: others around it are meant
         self.loaded = False  # a checkpoint may have brought an initial_lr
         self._warned = False
         self._reads = 0

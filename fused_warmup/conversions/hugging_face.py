@@ -59,8 +59,8 @@ def get_schedule(
     name = str(getattr(name, "value", name))
     if name in METRIC_DRIVEN:
         raise ValueError(
-            f"{name!r} follows a metric, no schedule can state it: build the scheduler itself over "
-            'the fused optimizer, it works through group["lr"]'
+            f"{name!r} follows a metric, which a schedule cannot: build the scheduler itself with "
+            'the fused optimizer, whose group["lr"] it may set'
         )
     if name not in BUILDERS:
         raise ValueError(f"name={name!r} is unknown: use one of {', '.join(map(repr, BUILDERS))}")
@@ -97,8 +97,8 @@ def _warmup_steps(steps: float, training: int | None) -> float:
         return whole("num_warmup_steps", steps, 0)  # type: ignore[arg-type]  # which raises
     if training is None:
         raise TypeError(
-            f"num_warmup_steps={steps} is a part of the training, whose length is missing: pass "
-            "num_training_steps=, or whole steps"
+            f"num_warmup_steps={steps} is a fraction of the training, whose length is missing: "
+            "pass num_training_steps=, or whole steps"
         )
     return math.ceil(whole("num_training_steps", training, 1) * steps)
 

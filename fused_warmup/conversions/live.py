@@ -134,13 +134,13 @@ def _together(optimizer: torch.optim.SGD, schedulers: list[Any]) -> Any:
     names = " and ".join(type(each).__name__ for each in schedulers)
     if any(map(is_timms, schedulers)):
         raise ValueError(
-            f"{names} were given, and one of them is timm's, which sets the rates alone: pass one"
+            f"{names} were given, and one of them is timm's, which must be alone: pass one"
         )
     done = [clock(each) for each in schedulers]
     if len(set(done)) > 1:
         raise ValueError(
-            f"{names} were stepped {done} times, those of one call must have been stepped equally "
-            "often: pass one of them, and build the others over the new optimizer"
+            f"{names} were stepped {done} times, all schedulers of one call must have been stepped "
+            "as often: pass one of them, and build the others with the new optimizer"
         )
     return ChainedScheduler(schedulers, optimizer=optimizer)
 

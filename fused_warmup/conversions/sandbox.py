@@ -61,9 +61,8 @@ def check_convertible(scheduler: Any) -> None:
     for leaf in leaves(scheduler):
         if isinstance(leaf, ReduceLROnPlateau):
             raise TypeError(
-                "ReduceLROnPlateau follows a metric, no schedule can state it: it stays on the "
-                'host and works through group["lr"], so build it over the fused optimizer as it '
-                "is, on top of a schedule too"
+                "ReduceLROnPlateau follows a metric, which a schedule cannot: build it with the "
+                'fused optimizer, whose group["lr"] it may set, also if there is a schedule'
             )
         if not isinstance(leaf, LRScheduler):
             raise TypeError(

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-ON_THE_HOST = 'keep the scheduler itself over the fused optimizer, it works through group["lr"]'
+ON_THE_HOST = 'build the scheduler itself with the fused optimizer, whose group["lr"] it may set'
 
 
 class StaysOnTheHost(TypeError):
@@ -20,7 +20,7 @@ class OfTheTraining:
     def _refuse(self, *_: Any) -> Any:
         scheduler, what = object.__getattribute__(self, "_names")
         raise StaysOnTheHost(
-            f"{scheduler} looks at {what}, whose future no schedule can state: {ON_THE_HOST}"
+            f"{scheduler} looks at {what}, whose future is not known: {ON_THE_HOST}"
         )
 
     __getattribute__ = __setattr__ = __getitem__ = __setitem__ = _refuse
@@ -53,6 +53,5 @@ class StandIn(Optimizer):
         if not hasattr(optimizer, name):
             raise AttributeError(f"{type(optimizer).__name__} has no attribute {name!r}")
         raise StaysOnTheHost(
-            f"{scheduler} looks at the optimizer's {name}, whose future no schedule can state: "
-            f"{ON_THE_HOST}"
+            f"{scheduler} looks at the optimizer's {name}, whose future is not known: {ON_THE_HOST}"
         )

@@ -56,8 +56,8 @@ def from_timm(
     name = type(scheduler).__name__
     if hasattr(scheduler, "lr_scheduler"):
         raise TypeError(
-            f"{name} follows a metric, no schedule can state it: keep it over the fused optimizer, "
-            'it works through group["lr"]'
+            f"{name} follows a metric, which a schedule cannot: build it with the fused optimizer, "
+            'whose group["lr"] it may set'
         )
     if scheduler.t_in_epochs and steps_per_epoch is None:
         raise TypeError(
@@ -105,8 +105,8 @@ def _run(scheduler: Any, steps: int | None) -> list[Schedule]:
         built = {value, getattr(scheduler, "warmup_lr_init", value)}
         if group["lr"] not in {each * group.get("lr_scale", 1.0) for each in built}:
             raise ValueError(
-                f"{name} cannot be started over, and the rate {group['lr']} is none that it begins "
-                "with: pass a scheduler that has not been stepped"
+                f"{name} has no formula, and cannot be run from its start, for the rate "
+                f"{group['lr']} is not its first one: pass a scheduler that has not been stepped"
             )
 
     def advance(copied: Any, t: int) -> None:

@@ -253,8 +253,8 @@ def _check_statable(active: list[Any]) -> None:
     names = [type(leaf).__name__ for leaf in endless]
     if len(endless) > 1:
         raise ValueError(
-            f"{' and '.join(names)} move one rate for ever, which no formula here states: pass "
-            "steps=, the length of the training, for a table"
+            f"{' and '.join(names)} change one rate without end, for which there is no formula "
+            "here: pass steps=, the length of the training, for a table"
         )
     if not laws.can_state(endless[0]):
         raise ValueError(

@@ -44,7 +44,7 @@ class Curve:
         at = [i * (self.length - 1) // max(count - 1, 1) for i in range(count)]
         rates = [self.lr * self.schedule(t) for t in at]
         if not all(map(math.isfinite, rates)):
-            raise ValueError(f"the rates of lr={self.lr} are beyond all numbers: lower it")
+            raise ValueError(f"the learning rates with lr={self.lr} overflow: lower it")
         return at, rates
 
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from .checks import INT64_MAX, listed, shown, whole
-from .schedule import Schedule, later
+from .schedule import Schedule
 from .segment import Segment
+from .segments import later
 
 
 def join_schedules(schedules: Iterable[Schedule], boundaries: Sequence[int]) -> Schedule:

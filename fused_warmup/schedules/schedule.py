@@ -1,30 +1,19 @@
 """A schedule: the factor on the base learning rate at every step, as a short table of segments."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, Literal, SupportsIndex, overload
 
 from . import drawing
 from .attributes import HasAttributes
-from .checks import FAR, INT64_MAX, MAX_SEGMENTS, MAX_VALUES, at_most, finite, listed, shown, whole
+from .checks import FAR, MAX_SEGMENTS, at_most, finite, listed, shown, whole
 from .plain import PlainSchedule
-from .segment import Kind, PastEnd, Segment
-from .signs import check_factors
+from .segment import Segment
+from .segments import check_segments, later, ruling, scaled, summary
 from .stretch import stretched_segment
 
 Clock = Literal["own", "global"]
-
-
-def _ruling(segments: Sequence[Segment], t: int) -> int:
-    """Return the index of the segment that step ``t`` is in."""
-    # By hand: torch.compile warns that it cannot trace the bisect module.
-    ruling, after = 0, len(segments)
-    while after - ruling > 1:
-        middle = (ruling + after) // 2
-        ruling, after = (middle, after) if segments[middle].start <= t else (ruling, middle)
-    return ruling
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -45,6 +34,7 @@ class Schedule(HasAttributes):
             ``steps`` < 1, more than 16,384 segments or 4,194,304 values in their tables.
 
     Example:
+        >>> from fused_warmup.schedules import Kind, Segment
         >>> warmup = Schedule((Segment(length=4, a=0.2, b=1),), steps=4)
         >>> decay = Schedule((Segment(Kind.COS, length=10),), steps=10)
         >>> schedule = warmup.then(decay)
@@ -61,30 +51,7 @@ class Schedule(HasAttributes):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "segments", tuple(listed("segments", self.segments)))
-        if not self.segments:
-            raise ValueError("a schedule got no segments, it needs at least one: add a Segment")
-        for segment in self.segments:
-            if not isinstance(segment, Segment):
-                raise TypeError(
-                    f"segments must hold Segment objects, got {shown(segment)} of type "
-                    f"{type(segment).__name__}: use Schedule.from_dict for plain data"
-                )
-        starts = [segment.start for segment in self.segments]
-        if starts[0] != 0:
-            raise ValueError(
-                f"a gap: the first segment must start at step 0, got start={starts[0]}: "
-                "put a segment before it"
-            )
-        for before, after in pairwise(starts):
-            if after <= before:
-                raise ValueError(
-                    f"starts of segments must increase, got {after} after {before}: sort the "
-                    "segments by start and drop the empty ones"
-                )
-        at_most("values", sum(len(segment.values) for segment in self.segments), MAX_VALUES)
-        lasts = [start - 1 for start in starts[1:]] + [INT64_MAX]
-        for segment, last in zip(self.segments, lasts, strict=True):
-            check_factors(segment, last)
+        check_segments(self.segments)
         if self.steps is not None:
             object.__setattr__(self, "steps", whole("steps", self.steps, 1))
 
@@ -124,7 +91,7 @@ class Schedule(HasAttributes):
 
     def _value_at(self, t: SupportsIndex) -> float:
         step = whole("t", t, 0)
-        return self.segments[_ruling(self.segments, step)].value_at(step)
+        return self.segments[ruling(self.segments, step)].value_at(step)
 
     def then(self, other: "Schedule", *, clock: Clock = "own") -> "Schedule":
         """Return this schedule for its `steps`, followed by ``other``.
@@ -166,9 +133,9 @@ class Schedule(HasAttributes):
                     f"on the global clock what follows must outlast the first {end} steps, got "
                     f"steps={other.steps}: make it longer or use clock='own'"
                 )
-            ruling = _ruling(other.segments, end)
-            first = replace(other.segments[ruling], start=end)
-            return Schedule((*head, first, *other.segments[ruling + 1 :]), other.steps)
+            at = ruling(other.segments, end)
+            first = replace(other.segments[at], start=end)
+            return Schedule((*head, first, *other.segments[at + 1 :]), other.steps)
         tail = later(other.segments, end)
         return Schedule((*head, *tail), None if other.steps is None else end + other.steps)
 
@@ -194,7 +161,7 @@ class Schedule(HasAttributes):
         factor = finite("factor", factor, 0.0)
         if factor == 0.0:
             return Schedule((Segment.constant(0.0),), self.steps)
-        return replace(self, segments=tuple(_scaled(segment, factor) for segment in self.segments))
+        return replace(self, segments=tuple(scaled(self.segments, factor)))
 
     def stretched(self, steps: int) -> "Schedule":
         """Return this schedule with each factor held for ``steps`` steps: ``self(t // steps)``.
@@ -291,6 +258,7 @@ class Schedule(HasAttributes):
         """Return the segments as 128 bytes each and the values of all tables, joined.
 
         Example:
+            >>> from fused_warmup.schedules import Kind
             >>> records, values = Schedule((Segment(Kind.TABLE, values=(1.0, 0.5)),)).pack()
             >>> len(records), values
             (128, (1.0, 0.5))
@@ -309,35 +277,4 @@ class Schedule(HasAttributes):
         return spell(self) or str(self)
 
     def __str__(self) -> str:
-        shown = [f"{segment.start}: {_summary(segment)}" for segment in self.segments]
-        if len(shown) > 6:
-            shown[4:-1] = [f"... {len(shown) - 5} more ..."]
-        return f"Schedule({'; '.join(shown)}; steps={self.steps})"
-
-
-def later(segments: Iterable[Segment], steps: int, length: int = INT64_MAX) -> Iterator[Segment]:
-    """Yield segments that rule ``steps`` later, those of the first ``length`` steps."""
-    for segment in segments:
-        if segment.start < length and segment.start + steps <= INT64_MAX:
-            yield replace(segment, start=segment.start + steps, origin=segment.origin + steps)
-
-
-def _scaled(segment: Segment, factor: float) -> Segment:
-    values = tuple(value * factor for value in segment.values)
-    return replace(segment, a=segment.a * factor, b=segment.b * factor, values=values)
-
-
-def _summary(segment: Segment) -> str:
-    """The segment in a few words, for people."""
-    if segment.kind is Kind.TABLE:
-        text = f"table of {len(segment.values)}"
-    elif segment.a == segment.b:
-        return f"{segment.a:.6g}"
-    else:
-        text = f"{segment.kind.name.lower()} {segment.a:.6g} -> {segment.b:.6g}"
-        text += f" in {segment.length:.6g}"
-    if segment.period:
-        text += f", every {segment.period}"
-    if segment.past_end is PastEnd.CONTINUE:
-        text += ", on and on"
-    return text
+        return f"Schedule({summary(self.segments)}; steps={self.steps})"

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ptx.kernels import NAMES, NVCC
+from support.ptx.kernels import NAMES, NVCC
 
 from benchmarks.cuda_variants import machine_code
 
@@ -105,11 +105,10 @@ def test_a_missing_driver_is_called_missing(compiled, tmp_path: Path) -> None:
         pytest.skip("this machine has a CUDA driver")
     source, program = tmp_path / "reason.cpp", tmp_path / "reason"
     source.write_text(
-        '#include <cstdio>\n#include "cuda/launcher.h"\n'
+        '#include <cstdio>\n#include "cuda/device.h"\n'
         "int main() { std::puts(fused_warmup::cuda::unavailable_reason().c_str()); }\n"
     )
-    ours = ("cuda/captured.cpp", "cuda/launcher.cpp", "cuda/tables.cpp", "launch/tables.cpp")
-    parts = [str(source), str(target), *(str(ROOT / "csrc" / name) for name in ours)]
+    parts = [str(source), str(target), str(ROOT / "csrc" / "cuda" / "device.cpp")]
     command = [str(NVCC), "-std=c++17", f"-I{ROOT / 'csrc'}", *parts, "-o", str(program)]
     linked = subprocess.run(command, capture_output=True, text=True)
     assert linked.returncode == 0, linked.stderr

@@ -1,8 +1,8 @@
 """csrc/cuda/launcher.cpp over a stand-in for CUDA's runtime: every call fails once, in every use.
 
-tests/fake_cudart has the stand-in, which checks the rules of stream capture, and the scenarios. The
-launcher is the real one, and the kernel's body too; both are built with gcc's sanitizers, so that
-memory which is used too late, or not given back, is an error.
+tests/support/fake_cudart has the stand-in, which checks the rules of stream capture, and the
+scenarios. The launcher is the real one, and the kernel's body too; both are built with gcc's
+sanitizers, so that memory which is used too late, or not given back, is an error.
 """
 
 import importlib.util
@@ -17,8 +17,15 @@ import pytest
 import support
 
 ROOT = Path(__file__).parents[2]
-FAKE = ROOT / "tests" / "fake_cudart"
-LAUNCHER = ("cuda/launcher", "cuda/captured", "cuda/tables", "launch/tables", "emulation/blocks")
+FAKE = ROOT / "tests" / "support" / "fake_cudart"
+LAUNCHER = (
+    "cuda/launcher",
+    "cuda/device",
+    "cuda/captured",
+    "cuda/tables",
+    "launch/tables",
+    "emulation/blocks",
+)
 SOURCES = [*(ROOT / "csrc" / f"{name}.cpp" for name in LAUNCHER), *sorted(FAKE.glob("*.cpp"))]
 SCENARIOS = re.findall(r"^ +SCENARIO\((\w+)\)", (FAKE / "scenarios.cpp").read_text(), re.MULTILINE)
 FLAGS = (

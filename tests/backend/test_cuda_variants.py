@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from ptx.kernels import NVCC, Kernels, build
 from support import same_bits, whole
+from support.ptx.kernels import NVCC, Kernels, build
 
 from benchmarks.cuda_variants import machine_code, measured, variants
 from benchmarks.cuda_variants.library import LR, MOMENTUM, WEIGHT_DECAY, Steps

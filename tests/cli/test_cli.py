@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 
 import fused_warmup
 from fused_warmup._cli import doctor, main
-from fused_warmup._cli.expression import BUILDERS, parse_schedule
+from fused_warmup._cli.expression import BUILDERS, METHODS, parse_schedule
 from fused_warmup._cli.plot import draw
 from fused_warmup.conversions import get_schedule
 from fused_warmup.schedules import Schedule, cosine, linear_warmup, multi_step, table
@@ -65,6 +66,13 @@ def test_nothing_else_is_run(text: str) -> None:
 def test_every_builder_may_be_named() -> None:
     assert {"cosine", "linear_warmup", "one_cycle", "join_schedules"} <= set(BUILDERS)
     assert all(callable(builder) for builder in BUILDERS.values())
+
+
+def test_the_help_of_plot_lists_what_may_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["plot", "--help"])
+    words = set(re.findall(r"\.?\w+", capsys.readouterr().out))
+    assert {*BUILDERS, *(f".{name}" for name in METHODS)} <= words
 
 
 def test_plots_in_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,8 +57,8 @@ def test_a_model_of_ones_own(module: str, capsys: pytest.CaptureFixture[str]) ->
     ("arguments", "words"),
     [
         (["--model", "own_training"], "names no function: write package.module:function"),
-        (["--model", "no_such_module:f"], "cannot be had .*no_such_module"),
-        (["--model", "own_training:absent"], "cannot be had .*absent"),
+        (["--model", "no_such_module:f"], "cannot be imported .*no_such_module"),
+        (["--model", "own_training:absent"], "cannot be imported .*absent"),
         (["--model", "own_training:nothing"], "returned a NoneType, needed are a module"),
         (["--batch", "0"], "--batch must"),
         (["--seconds", "nan"], "--seconds must"),

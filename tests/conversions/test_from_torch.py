@@ -333,7 +333,7 @@ def test_a_class_of_ones_own_is_sampled() -> None:
 
 def test_a_plateau_stays_on_the_host() -> None:
     opt = optimizer(0.1)
-    with pytest.raises(TypeError, match=r'host and works through group\["lr"\]'):
+    with pytest.raises(TypeError, match=r'whose group\["lr"\] it may set'):
         from_torch(ReduceLROnPlateau(opt))
     with pytest.raises(TypeError, match="from_callable"):
         from_torch(lambda t: 1.0)

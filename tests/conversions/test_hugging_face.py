@@ -13,7 +13,7 @@ def test_a_part_of_the_training_may_be_the_warmup(part: float, steps: int) -> No
 
 @pytest.mark.parametrize("name", ["constant_with_warmup", "inverse_sqrt"])
 def test_a_part_of_a_training_without_end(name: str) -> None:
-    with pytest.raises(TypeError, match=r"num_warmup_steps=0.1 is a part.*num_training_steps="):
+    with pytest.raises(TypeError, match=r"num_warmup_steps=0.1 is a fraction.*num_training_steps="):
         get_schedule(name, 0.1)
     assert get_schedule(name, 0.1, 50) == get_schedule(name, 5, 50)
 

@@ -1,5 +1,6 @@
 """The demo runs as a newcomer runs it, and compares what it says it compares."""
 
+import json
 import os
 import re
 import struct
@@ -49,6 +50,11 @@ def test_the_quick_demo_prints_its_table_and_draws_its_figure(tmp_path):
     errors = re.findall(r"^(?:  |=>) 0\.[13] .*", done.stdout, re.MULTILINE)
     assert [len(re.findall(r"\d\.\d ± ", row)) for row in errors] == [3, 3]
     assert "=> the linearly scaled rate, 0.03 x 500/50 = 0.3" in done.stdout
+
+    errors = json.loads((tmp_path / "folder" / "figure.json").read_text())["errors"]
+    assert {name: list(rates) for name, rates in errors.items()} == {
+        name: ["0.1", "0.3"] for name in ("no warm-up", "constant", "gradual")
+    }
 
     png = (tmp_path / "folder" / "figure.png").read_bytes()
     assert png.startswith(b"\x89PNG\r\n\x1a\n")

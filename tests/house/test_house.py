@@ -1,6 +1,5 @@
 """Where things are: what users may name, and what pickles name."""
 
-import importlib
 import pickle
 import pickletools
 from typing import Any
@@ -52,13 +51,3 @@ def test_pickles_name_public_modules_only(thing: Any, protocol: int) -> None:
 
 def test_pickle_of_an_optimizer_names_the_package() -> None:
     assert "fused_warmup" in modules_named_in(pickle.dumps(optimizer()))
-
-
-@pytest.mark.parametrize(
-    ("module", "name"), [("joining", "Joined"), ("step_in_backward", "StepInBackward")]
-)
-def test_older_places_lead_to_the_new_ones(module: str, name: str) -> None:
-    older = importlib.import_module(f"fused_warmup.{module}")
-    assert getattr(older, name) is getattr(
-        importlib.import_module("fused_warmup.distributed"), name
-    )

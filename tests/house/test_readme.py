@@ -1,9 +1,11 @@
 """README's numbers are those of results that are committed."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import mean
 
 import pytest
 from support import PATIENCE
@@ -16,11 +18,28 @@ from benchmarks.results import Results
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_finding_is_what_the_demo_printed() -> None:
-    text = (ROOT / "docs" / "demo.md").read_text()
-    none, _, gradual = re.findall(r"(\d+\.\d) ± ", re.findall(r"^=> 0\.3 .*$", text, re.M)[0])
-    (small,) = re.findall(r"the error to match.*?(\d+\.\d) ± ", text)
+def test_the_finding_is_that_of_the_demo(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """README and the page show what the demo makes of the errors that it has written."""
+    pytest.importorskip("matplotlib", reason="matplotlib, which the demo draws with, is missing")
+    pytest.importorskip("tqdm", reason="tqdm, the demo's progress bar, is not installed")
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    import demo
+
+    found = json.loads((ROOT / "docs" / "demo.json").read_text())
+    target = found["errors of the small batch"]
+    band = {
+        name: {float(lr): errors for lr, errors in rates.items()}
+        for name, rates in found["errors"].items()
+    }
+    demo.print_table(band, target)
+    assert capsys.readouterr().out in (ROOT / "docs" / "demo.md").read_text()
+    assert len(target) == 5
+    none, gradual = (f"{mean(band[name][0.3]):.1f}" for name in (demo.NONE, demo.GRADUAL))
+    small = f"{mean(target):.1f}"
     finding = f"{gradual} % test error with a gradual warm-up"
+    assert f"{finding}, {none} % without" in demo.finding(band, quick=False)
     assert README.count(finding) == 2  # the sentence, and what the picture says
     assert f"{finding} and at {none} % without; minibatches of 50 end at {small} %" in README
     assert f"{finding}, {none} % without" in README

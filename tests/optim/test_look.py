@@ -55,6 +55,7 @@ def test_the_look_passes_on_what_it_is_told() -> None:
     look = opt.scheduler().optimizer
     assert repr(look).splitlines()[:3] == ["SGD (", "Parameter Group 0", "    dampening: 0"]
     assert f"lr: {0.5 * SCHEDULE(0)}" in repr(look)
+    assert f"    schedule: {SCHEDULE!r}\n" in repr(look)  # as that of the optimizer itself
     look.grad_scale = torch.tensor(2.0)  # GradScaler sets and deletes these
     assert opt.grad_scale == 2.0
     del look.grad_scale

@@ -75,6 +75,14 @@ def test_a_scheduler_over_a_schedule_is_told_once(name: str) -> None:
     assert rates != [WARMUP(t) for t in range(6)]
 
 
+def test_a_rate_that_is_only_read_does_not_hide_a_scheduler() -> None:
+    opt = make()
+    scheduler = LinearLR(opt, 0.25, total_iters=8)
+    assert opt.scheduler().get_last_lr() == [0.25 * 0.25]  # as a logger does
+    with pytest.warns(UserWarning, match=PRODUCT):
+        train(opt, scheduler, 2)
+
+
 def test_where_warnings_are_errors_nothing_is_updated_then() -> None:
     opt = make()
     LinearLR(opt, 0.25, total_iters=8)

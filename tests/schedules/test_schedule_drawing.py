@@ -59,7 +59,7 @@ def test_without_matplotlib_it_is_printed(
         ({"steps": 0}, r"steps must lie in \[1, .*got 0"),
         ({"lr": float("nan")}, "lr must be"),
         ({"lr": -1.0}, "lr must be"),
-        ({"lr": 1e308}, "beyond all numbers"),
+        ({"lr": 1e308}, "lr=1e.308 overflow"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(options: dict[str, Any], words: str) -> None:

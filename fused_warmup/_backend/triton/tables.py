@@ -97,10 +97,10 @@ class DeviceTables:
                 staging = self._staging(tables.size)
             except RuntimeError as error:
                 raise RuntimeError(
-                    f"a capture needs pinned memory for {tables.size} bytes of addresses and "
-                    "numbers that are new in it, which this torch cannot allocate then: run one "
-                    "step with the same parameters before each capture, and capture one step a "
-                    "graph"
+                    f"a captured step needs {tables.size} bytes of pinned memory for its own "
+                    "addresses and numbers, which this torch cannot allocate during a capture: run "
+                    "one step with the same parameters before each capture, and capture one step "
+                    "per graph"
                 ) from error
         table = self._empty(tables.size)
         self._fill(table, staging, tables)

@@ -94,7 +94,7 @@ def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
     except RuntimeError as error:  # links in a circle, before Python 3.13
-        raise ValueError(f"{path} leads nowhere ({error}): correct the link") from None
+        raise ValueError(f"{path} cannot be resolved ({error}): correct the link") from None
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

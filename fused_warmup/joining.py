@@ -1,5 +1,0 @@
-"""An older name of `fused_warmup.distributed`."""
-
-from .distributed import Joined
-
-__all__ = ["Joined"]
