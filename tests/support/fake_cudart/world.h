@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "cuda/device.h"
 #include "cuda/launcher.h"
 #include "fake_cudart.h"
 
