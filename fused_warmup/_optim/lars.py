@@ -24,7 +24,7 @@ class LARS(FusedOptimizer):
 
     .. math::
         r = \frac{c \, \lVert p \rVert}{\lVert g \rVert + \lambda \lVert p \rVert + \epsilon},
-        \quad r = 1 \text{ where either norm is 0 or the group has } \texttt{adapt=False},
+        \quad r = 1 \text{ where either norm is 0 or the group has adapt=False},
 
     then, as in the paper,
 
