@@ -39,6 +39,7 @@ from toolchain import (
 CSRC = Path("csrc")
 CPU_KERNELS = [CSRC / "cpu" / "kernel.cpp", CSRC / "cpu" / "norms.cpp"]
 CUDA_KERNEL = CSRC / "cuda" / "sgd.cu"
+CUDA_KERNELS = [CUDA_KERNEL, CSRC / "cuda" / "lars.cu"]
 NEEDS_CUDA = {CSRC / "cuda" / f"{name}.cpp" for name in ("captured", "device", "launcher", "plan")}
 
 # Contraction is off on every processor: a fused multiply-add that one compiler forms and another
@@ -133,7 +134,7 @@ class BuildExt(build_ext):
         headers = [*sorted(CSRC.rglob("*.h")), forwarding]
         jobs = [*self.cxx_jobs(objects, cuda), *self.cuda_jobs(objects, cuda)]
         failed = self.compile(jobs, headers)
-        if failed and all(job.source in {CUDA_KERNEL, *NEEDS_CUDA} for job in failed):
+        if failed and all(job.source in {*CUDA_KERNELS, *NEEDS_CUDA} for job in failed):
             cuda = cuda.without(f"{failed[0].source} did not compile")
             print(f"fused_warmup is built {cuda}.", flush=True)
             jobs = self.cxx_jobs(objects, cuda)
@@ -198,7 +199,7 @@ class BuildExt(build_ext):
         if cuda.nvcc is None:
             return []
         command = [cuda.nvcc, f"-I{CSRC}", *NVCC_FLAGS, *gencode_flags(cuda.nvcc)]
-        return [Job.make(CUDA_KERNEL, name_of(CUDA_KERNEL), command, objects)]
+        return [Job.make(kernel, name_of(kernel), command, objects) for kernel in CUDA_KERNELS]
 
     def link_flags(self) -> list[str]:
         """Returns what every build links with."""

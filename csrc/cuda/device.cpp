@@ -53,12 +53,12 @@ void check_groups(int device, size_t n_groups) {
       "device: merge groups of equal options, or pass backend='triton'");
 }
 
-std::array<int, N_KERNELS> resident_blocks(int device) {
+std::array<int, N_KERNELS> resident_blocks(int device, const void* (*kernel_of)(DTypes)) {
   const int multiprocessors = attribute_of(device, cudaDevAttrMultiProcessorCount);
   std::array<int, N_KERNELS> found{};
   for (int i = 0; i < N_KERNELS; ++i) {
     int blocks = 0;
-    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel_for(static_cast<DTypes>(i)),
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel_of(static_cast<DTypes>(i)),
                                                         BLOCK_SIZE, 0),
           "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
     found[i] = multiprocessors * blocks;

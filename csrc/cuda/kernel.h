@@ -5,7 +5,7 @@
 #pragma once
 
 #include "cuda/update.h"
-#include "launch/line.h"
+#include "launch/norms.h"
 
 namespace fused_warmup {
 namespace cuda {
@@ -27,6 +27,11 @@ struct LaunchArgs {
   uint32_t* ticket;  // blocks that are through; back at 0 when the launch ends
 };
 
+// One launch of LARS: where its norms are, too.
+struct LarsArgs : LaunchArgs {
+  Norms norms;
+};
+
 FW_INLINE bool is_skipped(const LaunchArgs& args) {
   return args.step.found_inf != nullptr && *args.step.found_inf != 0.0f;
 }
@@ -45,7 +50,8 @@ struct Uniform {
 
   FW_INLINE int64_t param_size(const TensorEntry&) { return sizeof(param_t); }
   FW_INLINE int64_t grad_size(const TensorEntry&) { return sizeof(grad_t); }
-  FW_INLINE void update(const Span& span, int thread) {
+  template <typename SpanT>
+  FW_INLINE void update(const SpanT& span, int thread) {
     const Switches switches = switches_of(span);
     if (span.rates.momentum != 0) {
       update_span<param_t, grad_t, COUNT>(span, thread, Options<true>{switches});
@@ -60,8 +66,8 @@ struct Mixed {
 
   FW_INLINE int64_t param_size(const TensorEntry& entry) { return size_of(entry.param_dtype); }
   FW_INLINE int64_t grad_size(const TensorEntry& entry) { return size_of(entry.grad_dtype); }
-  template <typename param_t>
-  FW_INLINE void update_grad(const Span& span, int thread) {
+  template <typename param_t, typename SpanT>
+  FW_INLINE void update_grad(const SpanT& span, int thread) {
     const RuntimeOptions options{switches_of(span), span.rates.momentum != 0};
     switch (span.entry.grad_dtype) {
       case DType::FLOAT32:
@@ -74,7 +80,8 @@ struct Mixed {
         return update_span<param_t, float16, 1>(span, thread, options);
     }
   }
-  FW_INLINE void update(const Span& span, int thread) {
+  template <typename SpanT>
+  FW_INLINE void update(const SpanT& span, int thread) {
     switch (span.entry.param_dtype) {
       case DType::FLOAT32:
         return update_grad<float>(span, thread);
@@ -135,9 +142,16 @@ FW_INLINE void compute_rates(const LaunchArgs& args, int64_t t, int thread, Rate
   }
 }
 
-// Phase 2, every thread of a block, after all of it finished phase 1: a share of the work.
-template <typename DTypes>
-FW_INLINE void update_share(const LaunchArgs& args, int64_t t, int32_t share, int thread,
+// A span as its launch's update takes it.
+FW_INLINE const Span& span_for(const LaunchArgs&, const Span& span) { return span; }
+FW_INLINE LarsSpan span_for(const LarsArgs& args, const Span& span) {
+  return {span, args.norms.squares + 2 * span.entry.row};
+}
+
+// Phase 2, every thread of a block, after all of it finished phase 1: a share of the work. Args:
+// LaunchArgs, or LarsArgs.
+template <typename DTypes, typename Args>
+FW_INLINE void update_share(const Args& args, int64_t t, int32_t share, int thread,
                             const Rates* rates) {
   const int64_t first = args.shares[share].begin;
   const int64_t last = args.shares[share + 1].begin;
@@ -154,7 +168,7 @@ FW_INLINE void update_share(const LaunchArgs& args, int64_t t, int32_t share, in
         entry, args.groups[entry.group], args.step, cut.begin, cut.end, own, first_step, inv_scale};
     // Every share that meets the mark writes the same t; see TensorEntry::first_step.
     if (thread == 0 && is_marked_now(entry.first_step, own)) *entry.first_step = t;
-    DTypes::update(span, thread);
+    DTypes::update(span_for(args, span), thread);
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include "cuda/captured.h"
 #include "cuda/device.h"
+#include "cuda/lars.h"
 #include "cuda/resources.h"
 #include "cuda/sgd.h"
 
@@ -61,6 +62,9 @@ struct Launcher::Impl {
 
   const int device;
   const std::shared_ptr<Memory> memory;
+  // Whether launches are LARS's; and the kernels that update.
+  const bool lars;
+  const void* (*const update_kernel)(DTypes);
   std::array<int, N_KERNELS> blocks_of{};  // by kernel, those that the device runs at once
   size_t capacity = 0;                     // bytes that any tables may take
   std::vector<Stream> streams;
@@ -75,12 +79,15 @@ struct Launcher::Impl {
   Tables staged_for_capture;
 
   Impl(int device_index, size_t n_entries, const std::vector<Group>& groups,
-       const std::vector<Schedule>& schedules, std::shared_ptr<Memory> device_memory)
-      : device(device_index), memory(std::move(device_memory)) {
+       const std::vector<Schedule>& schedules, std::shared_ptr<Memory> device_memory, bool is_lars)
+      : device(device_index),
+        memory(std::move(device_memory)),
+        lars(is_lars),
+        update_kernel(is_lars ? lars_kernel_for : kernel_for) {
     const DeviceGuard guard(device);
     const OutsideCapture outside;
     check_groups(device, groups.size());
-    blocks_of = resident_blocks(device);
+    blocks_of = resident_blocks(device, update_kernel);
     // No table is longer than that of all tensors, were they so large that they took every block.
     TensorEntry large{};
     large.n_elements = std::numeric_limits<int32_t>::max();
@@ -189,11 +196,11 @@ struct Launcher::Impl {
     check(copied, "cudaMemcpyAsync");
   }
 
-  void launch_kernel(const Tables& tables, const Block& block, const StepScalars& scalars) {
+  // A kernel of SGD takes the LaunchArgs that a LarsArgs begins with.
+  void launch_kernel(const void* kernel, size_t shared, const Tables& tables, const Block& block,
+                     const StepScalars& scalars, const Norms& norms) {
     char* const base = block.data();
-    LaunchArgs args = tables.args(base + TABLES_AT, scalars, reinterpret_cast<uint32_t*>(base));
-    const size_t shared = tables.shared_bytes();
-    const void* const kernel = kernel_for(tables.dtypes());
+    LarsArgs args{tables.args(base + TABLES_AT, scalars, reinterpret_cast<uint32_t*>(base)), norms};
     if (shared > SHARED_WITHOUT_ASKING) {
       check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                  static_cast<int>(shared)),
@@ -202,23 +209,38 @@ struct Launcher::Impl {
     void* by_value[] = {&args};
     check(cudaLaunchKernel(kernel, dim3(static_cast<unsigned>(tables.n_blocks())), dim3(BLOCK_SIZE),
                            by_value, shared, stream),
-          "the launch of sgd_kernel");
+          "the launch of a kernel");
   }
 
-  void launch_captured(const StepScalars& scalars, std::shared_ptr<void> held) {
+  void launch_norms(const Tables& tables, const Block& block, const StepScalars& scalars,
+                    const Norms& norms) {
+    launch_kernel(norms_kernel(), NORMS_SHARED_BYTES, tables, block, scalars, norms);
+  }
+
+  void launch_all(const Tables& tables, const Block& block, const StepScalars& scalars,
+                  const Norms& norms, bool is_measured) {
+    if (lars && !is_measured) launch_norms(tables, block, scalars, norms);
+    launch_kernel(update_kernel(tables.dtypes()), tables.shared_bytes(), tables, block, scalars,
+                  norms);
+  }
+
+  void launch_captured(const StepScalars& scalars, const Norms& norms, bool is_measured,
+                       std::shared_ptr<void> held) {
     std::vector<CapturedLaunch>& captured = remains->captured;
     captured.reserve(captured.size() + 1);
     Gone gone = tie_to_graph(stream);
     captured.push_back(
         {std::move(staged_for_capture), std::move(spare), std::move(gone), {std::move(held)}});
     const CapturedLaunch& own = captured.back();
-    launch_kernel(own.tables, own.block, scalars);
+    launch_all(own.tables, own.block, scalars, norms, is_measured);
   }
 };
 
 Launcher::Launcher(int device, size_t n_entries, const std::vector<Group>& groups,
-                   const std::vector<Schedule>& schedules, std::shared_ptr<Memory> memory)
-    : impl_(std::make_unique<Impl>(device, n_entries, groups, schedules, std::move(memory))) {}
+                   const std::vector<Schedule>& schedules, std::shared_ptr<Memory> memory,
+                   bool lars)
+    : impl_(std::make_unique<Impl>(device, n_entries, groups, schedules, std::move(memory), lars)) {
+}
 
 Launcher::~Launcher() { bury(std::move(impl_->remains)); }
 
@@ -246,10 +268,20 @@ void Launcher::stage(const StepTables& now) {
 
 bool Launcher::is_capturing() const { return impl_->is_capturing; }
 
-void Launcher::launch(const StepScalars& scalars, std::shared_ptr<void> held) {
+void Launcher::launch_norms(const StepScalars& scalars, const Norms& norms) {
   const DeviceGuard guard(impl_->device);
-  if (impl_->is_capturing) return impl_->launch_captured(scalars, std::move(held));
-  impl_->launch_kernel(impl_->staged->tables, impl_->staged->block, scalars);
+  const bool captured = impl_->is_capturing;  // the launch that follows keeps tables and block
+  impl_->launch_norms(captured ? impl_->staged_for_capture : impl_->staged->tables,
+                      captured ? impl_->spare : impl_->staged->block, scalars, norms);
+}
+
+void Launcher::launch(const StepScalars& scalars, const Norms& norms, bool is_measured,
+                      std::shared_ptr<void> held) {
+  const DeviceGuard guard(impl_->device);
+  if (impl_->is_capturing) {
+    return impl_->launch_captured(scalars, norms, is_measured, std::move(held));
+  }
+  impl_->launch_all(impl_->staged->tables, impl_->staged->block, scalars, norms, is_measured);
 }
 
 size_t Launcher::n_captured() const {

@@ -28,11 +28,12 @@ struct StepTables {
 
 class Launcher {
  public:
-  // n_entries: at most so many tensors a launch. Throws std::invalid_argument where the device
-  // cannot hold the rates of so many groups; like every other method, std::runtime_error with
-  // CUDA's own words where a call fails, OutOfMemory where memory is what it fails for.
+  // n_entries: at most so many tensors a launch. lars: whether its launches are LARS's. Throws
+  // std::invalid_argument where the device cannot hold the rates of so many groups; like every
+  // other method, std::runtime_error with CUDA's own words where a call fails, OutOfMemory where
+  // memory is what it fails for.
   Launcher(int device, size_t n_entries, const std::vector<Group>& groups,
-           const std::vector<Schedule>& schedules, std::shared_ptr<Memory> memory);
+           const std::vector<Schedule>& schedules, std::shared_ptr<Memory> memory, bool lars);
   ~Launcher();
   Launcher(const Launcher&) = delete;
   Launcher& operator=(const Launcher&) = delete;
@@ -49,9 +50,14 @@ class Launcher {
   // Whether the step that was prepared is captured into a CUDA graph.
   bool is_capturing() const;
 
+  // The first launch of LARS over what was staged, which launch() makes itself unless it is told
+  // that this has been called.
+  void launch_norms(const StepScalars& scalars, const Norms& norms);
+
   // Launches the kernel over what was staged. `held` is what has to stay until a graph that the
-  // launch is captured into is gone.
-  void launch(const StepScalars& scalars, std::shared_ptr<void> held);
+  // launch is captured into is gone. norms: of LARS.
+  void launch(const StepScalars& scalars, const Norms& norms, bool is_measured,
+              std::shared_ptr<void> held);
 
   // Launches recorded in CUDA graphs that are still there.
   size_t n_captured() const;

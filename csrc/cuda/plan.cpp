@@ -59,9 +59,12 @@ bool CudaPlan::read(const StepInputs& inputs) {
 
 void CudaPlan::stage() { launcher_.stage({entries_, groups_, schedules_, generation_}); }
 
+void CudaPlan::launch_norms() { launcher_.launch_norms(step_, norms_); }
+
 void CudaPlan::launch_kernel(bool advance) {
   step_.advance = advance;
-  launcher_.launch(step_, launcher_.is_capturing() ? hold(scalar_objects()) : nullptr);
+  launcher_.launch(step_, norms_, is_measured(),
+                   launcher_.is_capturing() ? hold(scalar_objects()) : nullptr);
 }
 
 bool CudaPlan::update_captured(const py::list& groups) {

@@ -11,12 +11,14 @@ class CudaPlan : public HostPlan {
   template <typename... Args>
   explicit CudaPlan(Args&&... args)
       : HostPlan(std::forward<Args>(args)...),
-        launcher_(device_.device_id, n_parameters(), groups_, schedules_, torch_memory()) {}
+        launcher_(device_.device_id, n_parameters(), groups_, schedules_, torch_memory(),
+                  is_lars()) {}
 
   // What may wait or run Python is done here: device memory is asked for, and while all buffers are
   // full Python's lock is left to others.
   bool read(const StepInputs& inputs) override;
   void stage() override;
+  void launch_norms() override;
   // Enqueues the step; whether found_inf skips it is known on the device.
   void launch_kernel(bool advance) override;
 

@@ -2,6 +2,8 @@
 //   nvcc -O3 -std=c++17 -fmad=false -gencode arch=compute_90,code=sm_90 -Icsrc -c csrc/cuda/sgd.cu
 #include "cuda/sgd.h"
 
+#include "cuda/block.h"
+
 namespace fused_warmup {
 namespace cuda {
 namespace {
@@ -10,21 +12,7 @@ template <typename DTypes>
 __global__ void __launch_bounds__(BLOCK_SIZE, DTypes::MIN_BLOCKS)
     sgd_kernel(const __grid_constant__ LaunchArgs args) {
   extern __shared__ Rates rates[];
-  const int thread = static_cast<int>(threadIdx.x);
-  const int share = static_cast<int>(blockIdx.x) * SHARES_PER_BLOCK + thread / SHARE_THREADS;
-  const bool skipped = is_skipped(args);
-  const int64_t t = *args.step.t;
-  prefetch_share<DTypes>(args, share, thread % SHARE_THREADS);
-  if (skipped) return;
-  compute_rates(args, t, thread, rates);
-  __syncthreads();
-  update_share<DTypes>(args, t, share, thread % SHARE_THREADS, rates);
-  __syncthreads();
-  // Every block has read t before it gets here, so the last to take a ticket may move it on.
-  // atomicInc wraps to 0 by itself, ready for the next launch.
-  if (thread == 0 && atomicInc(args.ticket, gridDim.x - 1) == gridDim.x - 1) {
-    finish(args, t, rates);
-  }
+  update_block<DTypes>(args, rates);
 }
 
 using Kernel = void (*)(LaunchArgs);

@@ -22,6 +22,22 @@ struct Span {
   float inv_scale;
 };
 
+// Of LARS: with the sums of squares of the tensor's row.
+struct LarsSpan : Span {
+  const double* squares;
+};
+
+template <typename opmath_t>
+FW_INLINE Hyper<opmath_t> hyper_of(const Span& span) {
+  return make_hyper<opmath_t>(span.group, span.rates, span.first_step, span.inv_scale);
+}
+
+template <typename opmath_t>
+FW_INLINE LarsHyper<opmath_t> hyper_of(const LarsSpan& span) {
+  return make_lars_hyper<opmath_t>(span.group, span.rates, span.first_step, span.inv_scale,
+                                   span.squares);
+}
+
 // The switches of sgd.h as variables: a branch that all threads take alike costs nothing beside the
 // memory traffic. Momentum may be a constant, as it decides what is loaded.
 struct Switches {
@@ -96,9 +112,8 @@ FW_INLINE void store(const Pointers<param_t, grad_t>& at, const Options& options
   if (options.write_grads) store_pack<false>(pack_at<N>(at.grad), packs.grad);
 }
 
-template <typename param_t, typename grad_t, int N, typename Options>
-FW_INLINE void update(Packs<param_t, grad_t, N>& packs,
-                      const Hyper<typename OpMath<param_t>::type>& h, const Options& options) {
+template <typename param_t, typename grad_t, int N, typename HyperT, typename Options>
+FW_INLINE void update(Packs<param_t, grad_t, N>& packs, const HyperT& h, const Options& options) {
   using opmath_t = typename OpMath<param_t>::type;
   constexpr int AT_ONCE = N > 1 ? 2 : 1;  // as many as one conversion takes
 #ifdef __CUDA_ARCH__
@@ -135,9 +150,8 @@ FW_INLINE void update(Packs<param_t, grad_t, N>& packs,
 // The machine code for sm_80, sm_90 and sm_100 has 6 16-byte loads in flight for float32 with
 // momentum, before anything waits for one of them; 5 where gradients are smaller. An element
 // costs 13 instructions in float32 and 15 in bfloat16. tests/backend/test_cuda_build.py reads it.
-template <int COUNT, int N, typename param_t, typename grad_t, typename Options>
-FW_INLINE void update_packs(const Pointers<param_t, grad_t>& at, int64_t stride,
-                            const Hyper<typename OpMath<param_t>::type>& h,
+template <int COUNT, int N, typename param_t, typename grad_t, typename HyperT, typename Options>
+FW_INLINE void update_packs(const Pointers<param_t, grad_t>& at, int64_t stride, const HyperT& h,
                             const Options& options) {
   Packs<param_t, grad_t, N> packs[COUNT];
 #ifdef __CUDA_ARCH__
@@ -161,14 +175,13 @@ FW_INLINE bool is_aligned(const TensorEntry& entry) {
 }
 
 // `thread`: which of the SHARE_THREADS of the share. COUNT: packs of each tensor in flight.
-template <typename param_t, typename grad_t, int COUNT, typename Options>
-FW_INLINE void update_span(const Span& span, int thread, const Options& options) {
+template <typename param_t, typename grad_t, int COUNT, typename SpanT, typename Options>
+FW_INLINE void update_span(const SpanT& span, int thread, const Options& options) {
   constexpr int smaller =
       sizeof(param_t) < sizeof(grad_t) ? int{sizeof(param_t)} : int{sizeof(grad_t)};
   constexpr int N = BYTES_PER_ACCESS / smaller;
   constexpr int64_t STRIDE = int64_t{SHARE_THREADS} * N;
-  const auto h = make_hyper<typename OpMath<param_t>::type>(span.group, span.rates, span.first_step,
-                                                            span.inv_scale);
+  const auto h = hyper_of<typename OpMath<param_t>::type>(span);
   const TensorEntry& entry = span.entry;
   // Without momentum there may be no buffer: the parameter stands in, and nothing is read there.
   void* const buffer = options.momentum ? entry.momentum_buffer : entry.param;

@@ -2,6 +2,8 @@
 #define FW_HAS_FMA
 #include "emulation/blocks.h"
 
+#include "cuda/norms.h"
+
 namespace fused_warmup {
 namespace cuda {
 namespace {
@@ -13,11 +15,19 @@ uint32_t increment(uint32_t* ticket, uint32_t limit) {
   return old;
 }
 
-template <typename DTypes>
-void update_block(const LaunchArgs& args, int64_t t, int block, const Rates* rates) {
+template <typename DTypes, typename Args>
+void update_block(const Args& args, int64_t t, int block, const Rates* rates) {
   for (int thread = 0; thread < BLOCK_SIZE; ++thread) {
     const int share = block * SHARES_PER_BLOCK + thread / SHARE_THREADS;
     update_share<DTypes>(args, t, share, thread % SHARE_THREADS, rates);
+  }
+}
+
+void update_block(DTypes dtypes, const LarsArgs& args, int64_t t, int block, const Rates* rates) {
+  if (dtypes == DTypes::FLOAT32) {
+    update_block<Uniform<float, float>>(args, t, block, rates);
+  } else {
+    update_block<Mixed>(args, t, block, rates);
   }
 }
 
@@ -38,9 +48,8 @@ void update_block(DTypes dtypes, const LaunchArgs& args, int64_t t, int block, c
   }
 }
 
-}  // namespace
-
-void run_blocks(const LaunchArgs& args, DTypes dtypes, const std::vector<int>& order) {
+template <typename Args>
+void run_all(const Args& args, DTypes dtypes, const std::vector<int>& order) {
   struct Block {
     bool skipped;
     int64_t t;
@@ -62,6 +71,41 @@ void run_blocks(const LaunchArgs& args, DTypes dtypes, const std::vector<int>& o
     if (own.skipped) continue;
     update_block(dtypes, args, own.t, block, own.rates.data());
     if (increment(args.ticket, limit) == limit) finish(args, own.t, own.rates.data());
+  }
+}
+
+void add_halves(int64_t n, WarpSums& sums) {
+  for (int64_t half = first_half(n); half > 0; half /= 2) {
+    for (int thread = 0; thread < WARP_SIZE; ++thread) add_half(half, thread, sums);
+  }
+}
+
+}  // namespace
+
+void run_blocks(const LaunchArgs& args, DTypes dtypes, const std::vector<int>& order) {
+  run_all(args, dtypes, order);
+}
+
+void run_blocks(const LarsArgs& args, DTypes dtypes, const std::vector<int>& order) {
+  run_all(args, dtypes, order);
+}
+
+void run_norms(const LarsArgs& args, const std::vector<int>& order) {
+  if (is_skipped(args)) return;
+  WarpSums sums;
+  for (const int block : order) {
+    for (int warp = 0; warp < SHARES_PER_BLOCK; ++warp) {
+      for_each_chunk(args, block * SHARES_PER_BLOCK + warp, [&](const Chunk& chunk) {
+        for (int thread = 0; thread < WARP_SIZE; ++thread) sum_lanes(args, chunk, thread, sums);
+        add_halves(chunk.end - chunk.begin, sums);
+        store_sums(sums, args.norms.partials + 2 * chunk.slot);
+        const uint32_t last = static_cast<uint32_t>(chunk.count - 1);
+        if (increment(args.norms.tickets + chunk.entry.row, last) != last) return;
+        for (int thread = 0; thread < WARP_SIZE; ++thread) sum_chunks(args, chunk, thread, sums);
+        add_halves(chunk.count, sums);
+        store_sums(sums, args.norms.squares + 2 * chunk.entry.row);
+      });
+    }
   }
 }
 

@@ -2,23 +2,25 @@
 
 #include <algorithm>
 
+#include "cuda/lars.h"
 #include "emulation/blocks.h"
 
 namespace fused_warmup {
 
 using namespace cuda;
 
-void EmulatedPlan::launch_kernel(bool advance) {
+LarsArgs EmulatedPlan::lay_out() {
   if (built_ != generation_) {
     tables_.build(entries_, groups_, schedules_, resident_blocks_);
     built_ = generation_;
   } else {
     tables_.update(entries_, groups_);
   }
-  step_.advance = advance;
   tables_.relocate(tables_.data());
-  const LaunchArgs args = tables_.args(tables_.data(), step_, &ticket_);
+  return {tables_.args(tables_.data(), step_, &ticket_), norms_};
+}
 
+std::vector<int> EmulatedPlan::order() const {
   std::vector<int> order;
   for (const int block : order_) {
     if (block >= 0 && block < tables_.n_blocks()) order.push_back(block);
@@ -26,14 +28,38 @@ void EmulatedPlan::launch_kernel(bool advance) {
   for (int block = 0; block < tables_.n_blocks(); ++block) {
     if (std::find(order.begin(), order.end(), block) == order.end()) order.push_back(block);
   }
-  if (!launch_with_ || launch_with_.is_none()) return run_blocks(args, tables_.dtypes(), order);
+  return order;
+}
 
+void EmulatedPlan::launch_norms() {
+  const LarsArgs args = lay_out();
+  if (!is_handed_over("norms", NORMS_SHARED_BYTES, args, sizeof args)) run_norms(args, order());
+}
+
+void EmulatedPlan::launch_kernel(bool advance) {
+  step_.advance = advance;
+  if (is_lars() && !is_measured()) launch_norms();
+  const LarsArgs args = lay_out();
+  const size_t shared = tables_.shared_bytes();
+  if (is_lars()) {
+    if (!is_handed_over("lars", shared, args, sizeof args)) {
+      run_blocks(args, tables_.dtypes(), order());
+    }
+  } else if (!is_handed_over("sgd", shared, args, sizeof(LaunchArgs))) {
+    run_blocks(static_cast<const LaunchArgs&>(args), tables_.dtypes(), order());
+  }
+}
+
+bool EmulatedPlan::is_handed_over(const char* kernel, size_t shared, const LarsArgs& args,
+                                  size_t size) {
+  if (!launch_with_ || launch_with_.is_none()) return false;
   py::list memory;
   for (const MemoryRange& each : memory_of_launch()) {
     memory.append(py::make_tuple(each.begin, each.end, each.writable));
   }
-  launch_with_(static_cast<int>(tables_.dtypes()), order, BLOCK_SIZE, tables_.shared_bytes(),
-               py::bytes(reinterpret_cast<const char*>(&args), sizeof args), memory);
+  launch_with_(kernel, static_cast<int>(tables_.dtypes()), order(), BLOCK_SIZE, shared,
+               py::bytes(reinterpret_cast<const char*>(&args), size), memory);
+  return true;
 }
 
 std::vector<MemoryRange> EmulatedPlan::memory_of_launch() {
@@ -48,6 +74,13 @@ std::vector<MemoryRange> EmulatedPlan::memory_of_launch() {
   add(step_.lr, groups_.size() * sizeof *step_.lr, true);
   add(step_.found_inf, sizeof *step_.found_inf, false);
   add(step_.grad_scale, sizeof *step_.grad_scale, false);
+  if (is_lars()) {
+    const size_t rows = n_parameters();
+    add(norms_.squares, 2 * rows * sizeof(double), true);
+    add(norms_.tickets, rows * sizeof(uint32_t), true);
+    const int64_t slots = first_slot(work_of(entries_), static_cast<int64_t>(entries_.size()));
+    add(norms_.partials, static_cast<size_t>(2 * slots) * sizeof(double), true);
+  }
   for (const Group& group : groups_) {
     add(group.lr_ptr, static_cast<size_t>(size_of(group.lr_dtype)), false);
   }

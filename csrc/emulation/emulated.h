@@ -28,17 +28,23 @@ class EmulatedPlan : public HostPlan {
   // order. All blocks compute their rates before the first takes its ticket, as blocks may.
   void set_block_order(const std::vector<int>& order) { order_ = order; }
 
-  // Called for each launch with: index of the kernel (see DTypes), order of the blocks, threads a
-  // block, bytes of shared memory, the bytes of LaunchArgs, and what it may touch as triples
-  // (begin, end, writable). None: the body in kernel.h.
+  // Called for each launch with: name of the kernel ("sgd", "norms" or "lars"), which one it is of
+  // these (see DTypes), order of the blocks, threads a block, bytes of shared memory, the bytes of
+  // its arguments, and what it may touch as triples (begin, end, writable). None: the body in
+  // kernel.h.
   void launch_with(const py::object& launch) { launch_with_ = launch; }
 
+  void launch_norms() override;
   void launch_kernel(bool advance) override;
 
   int n_blocks() const { return tables_.n_blocks(); }
   uint32_t ticket() const { return ticket_; }
 
  private:
+  cuda::LarsArgs lay_out();
+  std::vector<int> order() const;
+  // Hands the launch to launch_with_, if there is one.
+  bool is_handed_over(const char* kernel, size_t shared, const cuda::LarsArgs& args, size_t size);
   std::vector<MemoryRange> memory_of_launch();
 
   int resident_blocks_;

@@ -298,6 +298,7 @@ void HostPlan::read_grads(const py::object& grads) {
 }
 
 bool HostPlan::read(const StepInputs& inputs) {
+  is_measured_ = false;
   grad_scale_ = inputs.grad_scale;
   found_inf_ = inputs.found_inf;
   step_.write_grads = inputs.write_grads;

@@ -11,7 +11,6 @@
 // then, and Python finds a slower way or the right words for an error.
 #pragma once
 
-#include <stdexcept>
 #include <string>
 
 #include "host/spans.h"
@@ -57,7 +56,7 @@ class HostPlan {
   // What a launch needs on its device and may fail for; comes before the first launch of any plan.
   virtual void stage() {}
   // The first of LARS's two launches, which launch_kernel() makes itself unless measure() did.
-  virtual void launch_norms() { throw std::logic_error("no norms yet"); }
+  virtual void launch_norms() = 0;
   virtual void launch_kernel(bool advance) = 0;
   // Whether launch_kernel() runs Python code, after which others must look again.
   virtual bool runs_python() const { return false; }

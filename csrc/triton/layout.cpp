@@ -35,6 +35,7 @@ py::dict layout() {
       FIELD(TensorEntry, param_dtype),
       FIELD(TensorEntry, grad_dtype),
       FIELD(TensorEntry, group),
+      FIELD(TensorEntry, row),
   });
   layout["Group"] = table({
       {"size", sizeof(Group)},
@@ -48,6 +49,11 @@ py::dict layout() {
       FIELD(Group, momentum_schedule),
       FIELD(Group, nesterov),
       FIELD(Group, maximize),
+      FIELD(Group, adapt),
+      FIELD(Group, trust_clip),
+      FIELD(Group, lr_in_momentum),
+      FIELD(Group, trust_coefficient),
+      FIELD(Group, trust_eps),
   });
   layout["Share"] = table({{"size", sizeof(Share)}, FIELD(Share, begin), FIELD(Share, entry)});
   layout["Schedule"] = table({
@@ -78,7 +84,8 @@ py::dict layout() {
   layout["DType"] = table({CODE(DType::, FLOAT32), CODE(DType::, FLOAT64), CODE(DType::, BFLOAT16),
                            CODE(DType::, FLOAT16)});
   layout["Kind"] = table({CODE(, POLY), CODE(, COS), CODE(, EXP), CODE(, POW), CODE(, TABLE)});
-  layout["constants"] = table({CODE(, HOLD), CODE(, FIRST_STEP_NEVER)});
+  layout["constants"] = table({CODE(, HOLD), CODE(, FIRST_STEP_NEVER), CODE(, SUM_LANES),
+                               CODE(, MIN_CHUNK), CODE(, MAX_CHUNKS)});
   return layout;
 }
 

@@ -10,7 +10,7 @@ namespace fused_warmup {
 
 class TritonPlan : public HostPlan {
  public:
-  // launcher: called once a step, see launch_kernel(). max_shares: how many programs the device
+  // launcher: called once a step, see launch(). max_shares: how many programs the device
   // holds at a time.
   template <typename... Args>
   TritonPlan(const py::object& launcher, int32_t max_shares, Args&&... args)
@@ -23,8 +23,9 @@ class TritonPlan : public HostPlan {
   }
 
   bool runs_python() const override { return true; }
-  // Enqueues the step; whether found_inf skips it is known on the device.
-  void launch_kernel(bool advance) override;
+  // Enqueue the step; whether found_inf skips it is known on the device.
+  void launch_norms() override { launch(true, false, false); }
+  void launch_kernel(bool advance) override { launch(is_lars() && !is_measured(), true, advance); }
 
   py::object launcher() const { return launcher_; }
   // Launches recorded in graphs so far.
@@ -41,6 +42,7 @@ class TritonPlan : public HostPlan {
   }
 
  private:
+  void launch(bool measures, bool updates, bool advance);
   void hold_scalars();
 
   py::object launcher_;

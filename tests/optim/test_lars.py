@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-from typing import Any
 
 import pytest
 import torch
@@ -18,42 +17,12 @@ from support import (
     tensors_of,
     train,
 )
-from support.lars import LARS_OPTIONS, lars_in_float64
+from support.lars import LARS_OPTIONS, lars_in_float64, trained
 from torch import Tensor
 
 from fused_warmup import LARS, SGD, clip_grad_norm_, linear_warmup
 from fused_warmup._backend.lars import MAX_CHUNKS, MIN_CHUNK, SUM_LANES, chunk_size, sum_of_squares
 from fused_warmup.distributed import StepInBackward
-
-# Around a lane, a vector, a row of lanes, a chunk and a share of the CPU's.
-SHAPES = ((3,), (127,), (128,), (129,), (70, 71), (4096,), (4097,), (8, 3, 3, 3), (40_000,))
-
-
-def trained(
-    options: dict[str, Any],
-    dtypes: tuple[torch.dtype, torch.dtype] = (torch.float32, torch.float32),
-    *,
-    backend: str,
-    scale: float | None = None,
-    steps: int = 3,
-) -> LARS:
-    """Steps of two groups, a parameter of zeros and one in another order of memory among them."""
-    params = [
-        parameter(randn(*s, seed=i, dtype=dtypes[0]), dtypes[1]) for i, s in enumerate(SHAPES)
-    ]
-    params[0].data.zero_()
-    params[7].data = params[7].data.to(memory_format=torch.channels_last)
-    groups = [{"params": params[:4]}, {"params": params[4:], "lr": 0.3, "weight_decay": 0.1}]
-    opt = LARS(groups, lr=2.0, schedule=linear_warmup(4, start=0.5), backend=backend, **options)
-    for step in range(steps):
-        set_grads(params, step)
-        params[1].grad.zero_()
-        if scale is not None:
-            for p in params:
-                p.grad.mul_(scale)
-            opt.grad_scale, opt.found_inf = torch.tensor(scale), torch.tensor(0.0)
-        opt.step()
-    return opt
 
 
 @pytest.mark.parametrize("options", LARS_OPTIONS[::5], ids=str)

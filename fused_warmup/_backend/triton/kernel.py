@@ -11,6 +11,7 @@ import triton.language as tl
 
 from fused_warmup import _C
 
+from .lars import layer_rate_of
 from .schedule import load_double, load_int64, next_count, places, schedule_factor
 
 # Of the structs in csrc, in bytes.
@@ -100,6 +101,7 @@ def update_elements(
     n,
     hyper,
     inv_scale,
+    layer_rate,
     OPMATH: tl.constexpr,
     WRITE_GRADS: tl.constexpr,
     SIZE: tl.constexpr,
@@ -119,6 +121,8 @@ def update_elements(
             tl.store(grad_ptr + offsets, narrowed(grad, grad_ptr.dtype.element_ty), mask)
     d = grad * sign
     d = tl.where(has_decay, tl.fma(weight_decay, param, d), d)
+    if layer_rate is not None:
+        d = d * layer_rate
     buffer = tl.fma(grad_weight, d, momentum * buffer)
     ahead = tl.fma(momentum, buffer, d)
     d = tl.where(has_momentum, tl.where(nesterov, ahead, buffer), d)
@@ -138,10 +142,12 @@ def update_span(
     momentum,
     t,
     grad_scale,
+    squares_at,
     PARAM_TYPE: tl.constexpr,
     GRAD_TYPE: tl.constexpr,
     SCALED: tl.constexpr,
     WRITE_GRADS: tl.constexpr,
+    LARS: tl.constexpr,
     VECTOR: tl.constexpr,
     BLOCK: tl.constexpr,
     TAIL: tl.constexpr,
@@ -160,6 +166,9 @@ def update_span(
         first_step = (mark == FIRST_STEP_NEVER) | (mark == t)
         if first_step:
             tl.store(mark_ptr, t)  # others see this t or NEVER: the same answer
+    layer_rate = None
+    if LARS:
+        layer_rate, lr = layer_rate_of(entry, group, lr, squares_at, OPMATH)
     hyper = (
         (-lr).to(OPMATH),
         weight_decay.to(OPMATH),
@@ -197,6 +206,7 @@ def update_span(
             tl.minimum(last_unit - unit, BLOCK // UNIT) * UNIT,
             hyper,
             inv_scale,
+            layer_rate,
             OPMATH,
             WRITE_GRADS,
             BLOCK,
@@ -212,6 +222,7 @@ def update_span(
             end - start,
             hyper,
             inv_scale,
+            layer_rate,
             OPMATH,
             WRITE_GRADS,
             TAIL,
@@ -244,7 +255,7 @@ def span_of(entry, line, share):
 # The arguments that are no constants, numbers all of them.
 NUMBERS = (
     *("tables", "groups_at", "line_at", "shares_at", "schedules_at", "n_groups"),
-    *("tickets", "t_at", "lr_at", "found_inf", "grad_scale", "advance"),
+    *("tickets", "t_at", "lr_at", "found_inf", "grad_scale", "advance", "squares_at"),
 )
 
 
@@ -262,9 +273,11 @@ def sgd_step(
     found_inf: tl.int64,
     grad_scale: tl.int64,
     advance: tl.int32,
+    squares_at: tl.int64,
     DTYPES: tl.constexpr,
     SCALED: tl.constexpr,
     WRITE_GRADS: tl.constexpr,
+    LARS: tl.constexpr,
     VECTOR: tl.constexpr,
     BLOCK: tl.constexpr,
     TAIL: tl.constexpr,
@@ -287,10 +300,12 @@ def sgd_step(
         found_inf: 0, or the address of a float32: where it is not 0, nothing happens.
         grad_scale: 0, or the address of a float32: what gradients were multiplied by.
         advance: Whether ``t`` moves on.
+        squares_at: Of LARS: where `sum_squares` has left its sums.
         DTYPES: The pairs of parameter's and gradient's dtype that occur: the codes that their
             entries hold, then the types.
         SCALED: Whether there is a ``grad_scale``.
         WRITE_GRADS: Whether unscaled gradients are stored.
+        LARS: Whether each tensor has a rate of its own.
         VECTOR: Elements of a wide access: of 16 bytes for the widest dtype.
         BLOCK: Elements handled at once, a power of 2.
         TAIL: Elements handled at once where wide accesses are not possible, a power of 2.
@@ -340,10 +355,12 @@ def sgd_step(
                         momentum,
                         t,
                         grad_scale,
+                        squares_at,
                         DTYPES[k][2],
                         DTYPES[k][3],
                         SCALED,
                         WRITE_GRADS,
+                        LARS,
                         VECTOR,
                         BLOCK,
                         TAIL,

@@ -28,7 +28,7 @@ from triton.compiler import CompiledKernel
 from fused_warmup import _C
 
 from ...schedules import Schedule
-from . import kernel
+from . import kernel, norms
 from .tables import DeviceTables
 
 # Not tuned on a GPU yet. Compiled for sm_80 this takes 56 registers a thread, so that eight
@@ -36,6 +36,7 @@ from .tables import DeviceTables
 BLOCK = 1024
 TAIL = 512
 NUM_WARPS = 4
+NORMS_WARPS = 1  # the lanes of a sum are those of a warp, four a thread
 PROGRAMS_PER_MULTIPROCESSOR = 8
 ACCESS_BYTES = 16  # the widest load and store
 
@@ -81,7 +82,7 @@ class Launcher:
             self._tickets = torch.zeros(1, dtype=torch.int32, device=device)
         self._tickets_at = self._tickets.data_ptr()
         self._tables = DeviceTables(device)
-        self._compiled: dict[tuple[int, bool, bool], tuple[CompiledKernel, tuple[Any, ...]]] = {}
+        self._compiled: dict[tuple[Any, ...], tuple[CompiledKernel, tuple[Any, ...]]] = {}
         self.n_captured = 0
 
     def __call__(
@@ -96,6 +97,9 @@ class Launcher:
         found_inf_at: int,
         grad_scale_at: int,
         advance: int,
+        norms_at: tuple[int, int, int] | None = None,
+        measures: bool = False,
+        updates: bool = True,
     ) -> bool:
         """Queue the step, and tell whether a graph captured it.
 
@@ -110,22 +114,36 @@ class Launcher:
             found_inf_at: That of the float32, or 0 for none.
             grad_scale_at: Likewise.
             advance: Whether the count moves on, 1 or 0: to Triton a bool is of another type.
+            norms_at: Of LARS: addresses of the sums, the partial sums and the tickets.
+            measures: Whether to launch the first of LARS's kernels, which finds the sums.
+            updates: Whether to launch the one that moves parameters.
         """
         with self._guard:
             capturing = _capturing(self._device)
-            arguments = (
-                *self._tables.holding(tables, content, capturing),
-                *(self._tickets_at, t_at, lr_at, found_inf_at, grad_scale_at, advance),
-            )
-            chosen = dtype_pairs, grad_scale_at != 0, write_grads
-            found = self._compiled.get(chosen)
-            if found is None:
-                self._launch_first(chosen, n_programs, arguments)
-            else:
-                compiled, constants = found
-                compiled[n_programs, 1, 1](*arguments, *constants)
+            places = self._tables.holding(tables, content, capturing)
+            if measures:
+                base, _, line_at, shares_at, *_ = places
+                found = (base, line_at, shares_at, found_inf_at, grad_scale_at, *(norms_at or ()))
+                self._launch((dtype_pairs, grad_scale_at != 0), n_programs, found)
+            if updates:
+                squares_at = norms_at[0] if norms_at else 0
+                arguments = (
+                    *places,
+                    *(self._tickets_at, t_at, lr_at, found_inf_at, grad_scale_at, advance),
+                    squares_at,
+                )
+                chosen = dtype_pairs, grad_scale_at != 0, write_grads, norms_at is not None
+                self._launch(chosen, n_programs, arguments)
             self.n_captured += capturing
         return capturing
+
+    def _launch(self, chosen: tuple[Any, ...], n_programs: int, arguments: tuple[int, ...]) -> None:
+        found = self._compiled.get(chosen)
+        if found is None:
+            self._launch_first(chosen, n_programs, arguments)
+        else:
+            compiled, constants = found
+            compiled[n_programs, 1, 1](*arguments, *constants)
 
     def update_captured(self, groups: bytes) -> None:
         """Let launches that graphs hold find another table of the groups."""
@@ -133,32 +151,46 @@ class Launcher:
             self._tables.rewrite_captured(groups)
 
     def _launch_first(
-        self, chosen: tuple[int, bool, bool], n_programs: int, arguments: tuple[int, ...]
+        self, chosen: tuple[Any, ...], n_programs: int, arguments: tuple[int, ...]
     ) -> None:
         """Launch code that may not be compiled yet, and keep it: Triton looks at all of it anew
         in each launch, which takes longer than the rest of a step."""
-        dtype_pairs, scaled, write_grads = chosen
-        constants = constants_of(dtype_pairs, scaled, write_grads)
-        compiled = kernel.sgd_step[(n_programs,)](
-            *arguments, **constants, num_warps=NUM_WARPS, enable_fp_fusion=False
+        if len(chosen) == 2:
+            jitted, n_warps, constants = norms.sum_squares, NORMS_WARPS, norm_constants_of(*chosen)
+        else:
+            jitted, n_warps, constants = kernel.sgd_step, NUM_WARPS, constants_of(*chosen)
+        compiled = jitted[(n_programs,)](
+            *arguments, **constants, num_warps=n_warps, enable_fp_fusion=False
         )
         if isinstance(compiled, CompiledKernel):  # the interpreter makes none
             self._compiled[chosen] = compiled, tuple(constants.values())
 
 
-def constants_of(dtype_pairs: int, scaled: bool, write_grads: bool) -> dict[str, Any]:
-    """Return what a kernel is compiled for, by the names and in the order of its parameters."""
-    dtypes = tuple(
+def norm_constants_of(dtype_pairs: int, scaled: bool) -> dict[str, Any]:
+    """Return what the kernel of the norms is compiled for; see `constants_of`."""
+    return {"DTYPES": _dtypes_of(dtype_pairs), "SCALED": scaled}
+
+
+def _dtypes_of(dtype_pairs: int) -> tuple[tuple[Any, ...], ...]:
+    return tuple(
         (own, grad, _TYPES[own], _TYPES[grad])
         for own in _TYPES
         for grad in _TYPES
         if dtype_pairs >> (4 * own + grad) & 1
     )
+
+
+def constants_of(
+    dtype_pairs: int, scaled: bool, write_grads: bool, lars: bool = False
+) -> dict[str, Any]:
+    """Return what a kernel is compiled for, by the names and in the order of its parameters."""
+    dtypes = _dtypes_of(dtype_pairs)
     bits = [type_.primitive_bitwidth for _, _, *types in dtypes for type_ in types]
     return {
         "DTYPES": dtypes,
         "SCALED": scaled,
         "WRITE_GRADS": write_grads,
+        "LARS": lars,
         "VECTOR": ACCESS_BYTES * 8 // max(bits, default=32),
         "BLOCK": BLOCK,
         "TAIL": TAIL,

@@ -218,6 +218,13 @@ using fake::state;
 namespace {
 
 const char kernels[fused_warmup::cuda::N_KERNELS] = {};
+const char lars_kernels[fused_warmup::cuda::N_KERNELS] = {};
+const char sum_squares_kernel = 0;
+
+bool is_in(const char (&all)[fused_warmup::cuda::N_KERNELS], const void* kernel) {
+  const std::less_equal<const void*> before;
+  return before(all, kernel) && !before(std::end(all), kernel);
+}
 
 // The driver's; not a call of the runtime.
 int primary_context_state(int device, unsigned* flags, int* active) {
@@ -231,6 +238,8 @@ int primary_context_state(int device, unsigned* flags, int* active) {
 namespace fused_warmup {
 namespace cuda {
 const void* kernel_for(DTypes dtypes) { return &kernels[static_cast<int>(dtypes)]; }
+const void* lars_kernel_for(DTypes dtypes) { return &lars_kernels[static_cast<int>(dtypes)]; }
+const void* norms_kernel() { return &sum_squares_kernel; }
 }  // namespace cuda
 }  // namespace fused_warmup
 
@@ -444,13 +453,17 @@ cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3, void** argumen
                              cudaStream_t stream) {
   COUNTED(cudaLaunchKernel, cudaErrorUnknown);
   using namespace fused_warmup::cuda;
-  const auto dtypes = static_cast<DTypes>(static_cast<const char*>(kernel) - kernels);
   std::vector<int> order(grid.x);
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);
-  return fake::put("cudaLaunchKernel", stream,
-                   [=, args = *static_cast<const LaunchArgs*>(arguments[0])] {
-                     run_blocks(args, dtypes, order);
-                   });
+  return fake::put(
+      "cudaLaunchKernel", stream, [=, args = *static_cast<const LarsArgs*>(arguments[0])] {
+        const char* const at = static_cast<const char*>(kernel);
+        if (kernel == &sum_squares_kernel) return run_norms(args, order);
+        if (is_in(lars_kernels, kernel)) {
+          return run_blocks(args, static_cast<DTypes>(at - lars_kernels), order);
+        }
+        run_blocks(static_cast<const LaunchArgs&>(args), static_cast<DTypes>(at - kernels), order);
+      });
 }
 cudaError_t cudaUserObjectCreate(cudaUserObject_t* object, void* argument, cudaHostFn_t destroy,
                                  unsigned references, unsigned) {

@@ -127,8 +127,8 @@ void World::attempt(const std::function<void()>& calls) {
 
 void World::make_launcher() {
   attempt([this] {
-    launcher =
-        std::make_unique<cuda::Launcher>(device, tensors_.size(), groups_, schedules_, memory);
+    launcher = std::make_unique<cuda::Launcher>(device, tensors_.size(), groups_, schedules_,
+                                                memory, false);
   });
 }
 
@@ -140,7 +140,7 @@ void World::try_step(cudaStream_t stream) {
   scalars.t = &t_;
   scalars.lr = lr_.data();
   scalars.advance = true;
-  launcher->launch(scalars, launcher->is_capturing() ? lr_in_memory_ : nullptr);
+  launcher->launch(scalars, {}, false, launcher->is_capturing() ? lr_in_memory_ : nullptr);
 }
 
 void World::update_twin() {

@@ -84,6 +84,13 @@ def prefetch(mods: list[str], o: list[str], r: Registers) -> str | None:
     )
 
 
+def barrier(mods: list[str], o: list[str], r: Registers) -> str | None:
+    """Waits for the block, or for the warp, all of it."""
+    if (mods, o) == (["sync"], ["0"]):
+        return "T->barrier();"
+    return "T->warp_barrier();" if (mods, o) == (["warp", "sync"], ["-1"]) else None
+
+
 def compare(mods: list[str], o: list[str], r: Registers) -> str | None:
     relation, kind = mods
     a, b = r.value(o[1], kind), r.value(o[2], kind)
@@ -202,6 +209,10 @@ def reciprocal(mods: list[str], o: list[str], r: Registers) -> str | None:
     return None
 
 
+def square_root(mods: list[str], o: list[str], r: Registers) -> str | None:
+    return r.put(o[0], f"sqrt({r.value(o[1], 'f64')})", "f64") if mods == ["rn", "f64"] else None
+
+
 ROUNDINGS = {"rzi": "trunc", "rmi": "floor", "rpi": "ceil", "rni": "nearbyint"}
 
 
@@ -255,11 +266,14 @@ FAMILIES: dict[str, Operation] = {
     "neg": negate,
     "abs": absolute,
     "rcp": reciprocal,
+    "sqrt": square_root,
     "cvt": convert,
     "cvta": lambda mods, o, r: r.put(o[0], r.value(o[1], "u64"), "u64"),
     "bra": lambda mods, o, r: f"goto {identifier(o[0])};",
     "ret": lambda mods, o, r: "goto RETURN;",
-    "bar": lambda mods, o, r: "T->barrier();" if (mods, o) == (["sync"], ["0"]) else None,
+    "bar": barrier,
+    # Threads take turns, and each sees at once what others wrote.
+    "membar": lambda mods, o, r: "" if mods == ["gl"] else None,
 }
 
 

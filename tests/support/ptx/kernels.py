@@ -12,6 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 SOURCE = ROOT / "csrc" / "cuda" / "sgd.cu"
+LARS_SOURCE = SOURCE.with_name("lars.cu")
 NVCC = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
 
 # -O1 compiles in a third of the time of -O2. Contraction is off, as nvcc's --fmad=false says.
@@ -28,14 +29,14 @@ def nvcc_flags() -> list[str]:
     return [f for f in re.findall(r'"(.*?)"', flags[1]) if f.startswith(("-std", "-O", "--fmad"))]
 
 
-def build(arch: int = 80, macros: Sequence[str] = ()) -> Path:
-    """Return the library, which is made anew where a source or a flag has changed."""
+def build(arch: int = 80, macros: Sequence[str] = (), source: Path = SOURCE) -> Path:
+    """Return the library of a source's kernels, made anew where a source or a flag has changed."""
     assert NVCC is not None
     to_ptx = [
         *(NVCC, *nvcc_flags(), f"-arch=compute_{arch}", "-ptx"),
-        *(f"-I{ROOT / 'csrc'}", *(f"-D{macro}" for macro in macros), str(SOURCE)),
+        *(f"-I{ROOT / 'csrc'}", *(f"-D{macro}" for macro in macros), str(source)),
     ]
-    read = [*(ROOT / "csrc").rglob("*.h"), SOURCE, *HERE.glob("*.py"), *HERE.glob("machine*")]
+    read = [*(ROOT / "csrc").rglob("*.h"), source, *HERE.glob("*.py"), *HERE.glob("machine*")]
     digest = hashlib.sha256(repr((to_ptx, CXX_FLAGS)).encode())
     for path in sorted(read):
         digest.update(path.read_bytes())
@@ -58,26 +59,48 @@ NAMES = (
     *("UniformIff", "UniformINS_8bfloat16", "UniformINS_7float16"),
     *("UniformIfNS_8bfloat16", "UniformIfNS_7float16", "Mixed"),
 )
+LARS_NAMES = ("lars_kernelINS0_7UniformIff", "lars_kernelINS0_5Mixed", "sum_squares_kernel")
+
+
+class Library:
+    """The kernels of one library."""
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        self.library = ctypes.CDLL(str(path))
+        self.library.entry_name.restype = ctypes.c_char_p
+        self.library.last_error.restype = ctypes.c_char_p
+        found = [self.library.entry_name(i).decode() for i in range(self.library.n_entries())]
+        self.entries = []
+        for each in names:
+            (entry,) = (i for i, name in enumerate(found) if each in name)
+            self.entries.append(entry)
 
 
 class Kernels:
-    """The kernels of one library. `launch` is what EmulatedPlan.launch_with takes."""
+    """The kernels of SGD and, made when first used, of LARS.
+
+    `launch` is what EmulatedPlan.launch_with takes.
+    """
 
     def __init__(self, library: Path) -> None:
-        self._library = ctypes.CDLL(str(library))
-        self._library.entry_name.restype = ctypes.c_char_p
-        self._library.last_error.restype = ctypes.c_char_p
-        names = [self._library.entry_name(i).decode() for i in range(self._library.n_entries())]
-        self._entries = []
-        for each in NAMES:
-            (entry,) = (i for i, name in enumerate(names) if each in name)
-            self._entries.append(entry)
+        self._sgd = Library(library, NAMES)
+        self._lars: Library | None = None
         self.n_launches = 0
         self.interleave: int | None = None
         """A seed: all blocks run at once, interleaved at random. None: one after the other."""
 
+    def _kernel(self, name: str, dtypes: int) -> tuple[ctypes.CDLL, int]:
+        """Return a kernel of the plan's by its name and the pair of dtypes, with its library."""
+        if name == "sgd":
+            return self._sgd.library, self._sgd.entries[dtypes]
+        if self._lars is None:
+            self._lars = Library(build(source=LARS_SOURCE), LARS_NAMES)
+        uniform, mixed, norms = self._lars.entries
+        return self._lars.library, norms if name == "norms" else mixed if dtypes else uniform
+
     def launch(
         self,
+        kernel: str,
         dtypes: int,
         order: Sequence[int],
         block_size: int,
@@ -90,10 +113,11 @@ class Kernels:
         Raises:
             RuntimeError: A thread touched what it may not, or an address that is not aligned.
         """
+        library, entry = self._kernel(kernel, dtypes)
         words = [int(word) for each in memory for word in each]
         ranges = (ctypes.c_uint64 * len(words))(*words)
-        failed = self._library.launch_kernel(
-            self._entries[dtypes],
+        failed = library.launch_kernel(
+            entry,
             (ctypes.c_int * len(order))(*order),
             len(order),
             block_size,
@@ -107,4 +131,4 @@ class Kernels:
         )
         self.n_launches += 1
         if failed:
-            raise RuntimeError(self._library.last_error().decode())
+            raise RuntimeError(library.last_error().decode())

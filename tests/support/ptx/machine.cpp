@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t STACK_SIZE = 64 * 1024;
 constexpr size_t MAX_ARGS_SIZE = 4096;
+constexpr size_t WARP_SIZE = 32;
 constexpr unsigned YIELD_IN = 16;  // where blocks interleave, one access in so many ends a turn
 constexpr char RUBBISH = 0x5a;     // what shared memory holds at first
 
@@ -61,13 +62,26 @@ void start(Thread& thread, char* stack) {
   makecontext(&thread.context, run_current, 0);
 }
 
+// Threads [begin, end) that wait at a barrier go on, once none of the others is still to come:
+// those that have ended count as arrived.
+void release(std::vector<size_t>& ready, size_t begin, size_t end, State waiting) {
+  std::vector<Thread>& threads = machine.threads;
+  for (size_t k = begin; k < end; ++k) {
+    if (threads[k].state != waiting && threads[k].state != State::DONE) return;
+  }
+  for (size_t k = end; k-- > begin;) {
+    if (threads[k].state != waiting) continue;
+    threads[k].state = State::READY;
+    ready.push_back(k);
+  }
+}
+
 // Runs the threads of the blocks that are there at once until all are done.
 void run_threads(int block_size) {
   std::vector<Thread>& threads = machine.threads;
   std::vector<size_t> ready(threads.size());
   for (size_t i = 0; i < ready.size(); ++i) ready[i] = ready.size() - 1 - i;
-  const size_t n_blocks = threads.size() / static_cast<size_t>(block_size);
-  std::vector<int> waiting(n_blocks, 0), done(n_blocks, 0);
+  const size_t block_threads = static_cast<size_t>(block_size);
   while (!ready.empty()) {
     if (machine.interleaved) std::swap(ready[machine.random() % ready.size()], ready.back());
     const size_t i = ready.back();
@@ -76,16 +90,12 @@ void run_threads(int block_size) {
     if (!machine.error.empty()) return;
     if (threads[i].state == State::READY) continue;
     ready.pop_back();
-    const size_t block = i / static_cast<size_t>(block_size);
-    ++(threads[i].state == State::WAITING ? waiting : done)[block];
-    // Threads that have ended count as arrived.
-    if (waiting[block] == 0 || waiting[block] + done[block] < block_size) continue;
-    waiting[block] = 0;
-    for (size_t k = (block + 1) * static_cast<size_t>(block_size);
-         k-- > block * static_cast<size_t>(block_size);) {
-      if (threads[k].state != State::WAITING) continue;
-      threads[k].state = State::READY;
-      ready.push_back(k);
+    const size_t block = i / block_threads * block_threads, warp = i / WARP_SIZE * WARP_SIZE;
+    if (threads[i].state != State::WAITING) {
+      release(ready, warp, warp + WARP_SIZE, State::WAITING_FOR_WARP);
+    }
+    if (threads[i].state != State::WAITING_FOR_WARP) {
+      release(ready, block, block + block_threads, State::WAITING);
     }
   }
 }
@@ -123,6 +133,11 @@ void Thread::after_access() {
 
 void Thread::barrier() {
   state = State::WAITING;
+  give_way(*this);
+}
+
+void Thread::warp_barrier() {
+  state = State::WAITING_FOR_WARP;
   give_way(*this);
 }
 

@@ -9,7 +9,7 @@
 
 enum class Access { READ, WRITE };
 
-enum class State { READY, WAITING, DONE };
+enum class State { READY, WAITING, WAITING_FOR_WARP, DONE };
 
 struct Thread {
   u32 tid, ntid, ctaid, nctaid;
@@ -23,6 +23,7 @@ struct Thread {
   char* shared_at(u64 offset, unsigned size);
   void after_access();  // another thread may go on here
   void barrier();
+  void warp_barrier();
   u32 atomic_inc(char* at, u32 limit);
 };
 
