@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from fused_warmup._groups.options import DEFAULTS
+from fused_warmup._groups.options import DEFAULTS, LARS_DEFAULTS
+from fused_warmup._step.norms import PartNorms
 from fused_warmup.schedules import cosine
 
 triton = pytest.importorskip("triton")
@@ -222,3 +223,49 @@ def test_compiles_for_amd(pairs) -> None:
     calls = re.findall(r"call .*@llvm\.fma\.(?:v(\d+))?f32\(", compiled.asm["llir"])
     assert sum(int(lanes or 1) for lanes in calls) == FMAS * compiled.elements
     assert " contract " not in compiled.asm["llir"]
+
+
+@pytest.mark.parametrize("target", [SM_80, SM_90, GFX942], ids=lambda target: str(target.arch))
+def test_kernels_of_lars_compile(target) -> None:
+    """Both of a step's launches, as the launcher would make them."""
+    made = []
+
+    def warm_up(kernel):
+        class Warmup:
+            def __getitem__(self, grid):
+                return lambda *args, **kwargs: made.append(
+                    kernel.warmup(*args, grid=grid, **kwargs)
+                )
+
+        return Warmup()
+
+    p, grad = torch.zeros(100), torch.zeros(100, dtype=BF16)
+    norms = PartNorms(
+        squares=torch.zeros(1, 2, dtype=F64),
+        partials=torch.zeros(9, 2, dtype=F64),
+        tickets=torch.zeros(1, dtype=torch.int64),
+        rows=[0],
+    )
+    plan = backend.make_triton_plan(
+        params=[p],
+        momentum_buffers=[torch.zeros_like(p)],
+        first_steps=[None],
+        group_of=[0],
+        schedules=[],
+        schedule_of=[-1],
+        momentum_schedule_of=[-1],
+        t=torch.zeros((), dtype=torch.int64),
+        lr=torch.zeros(1, dtype=F64),
+        norms=norms,
+    )
+    options = {**DEFAULTS, **LARS_DEFAULTS, "lr": 0.1, "momentum": 0.9, "dampening": 0.0}
+    scalar = torch.ones(1)
+    assert plan.prepare([{**options, "weight_decay": 0.1}], [grad], scalar, scalar, True)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(driver, "_active", Driver(target))
+        for module, name in ((backend.norms, "sum_squares"), (backend.kernel, "sgd_step")):
+            monkeypatch.setattr(module, name, warm_up(getattr(module, name)))
+        plan.launch(True)
+    assert [each.metadata.name for each in made] == ["sum_squares", "sgd_step"]
+    if target.backend == "cuda":
+        assert all("fma.rn.f64" not in each.asm["ptx"] for each in made[:1])

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from .schedule import load_double, load_int64, places
+from .schedule import load_double, places
 
 ROW, WEIGHT_DECAY, TRUST_COEFFICIENT, TRUST_EPS = map(
     tl.constexpr,
@@ -32,8 +32,8 @@ def trust_ratio(squares, group, lr):
     adapts = is_set(group + ADAPT) & (param > 0.0) & (grad > 0.0)
     param, grad = tl.sqrt(param), tl.sqrt(grad)
     below = grad + load_double(group + WEIGHT_DECAY) * param + load_double(group + TRUST_EPS)
-    ratio = load_double(group + TRUST_COEFFICIENT) * param / below
-    clipped = tl.where(ratio < lr, ratio / lr, 1.0)
+    ratio = load_double(group + TRUST_COEFFICIENT) * param / tl.where(adapts, below, 1.0)
+    clipped = tl.where(ratio < lr, ratio / tl.where(ratio < lr, lr, 1.0), 1.0)
     ratio = tl.where(is_set(group + TRUST_CLIP), clipped, ratio)
     return tl.where(adapts, ratio, 1.0)
 
@@ -48,6 +48,6 @@ def layer_rate_of(entry, group, lr, squares_at, OPMATH: tl.constexpr):
     ratio = trust_ratio(squares_at + row * 16, group, lr)
     inside = is_set(group + LR_IN_MOMENTUM)
     rate = tl.where(inside, lr * ratio, ratio)
-    most = DOUBLE_MAX if OPMATH == tl.float64 else FLOAT_MAX
+    most = DOUBLE_MAX if tl.float64 == OPMATH else FLOAT_MAX
     rate = tl.where(rate > most, most, rate)
     return rate.to(OPMATH), tl.where(inside, 1.0, lr)
