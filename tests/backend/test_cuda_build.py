@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.ptx.kernels import NAMES, NVCC
+from support.ptx.kernels import LARS_NAMES, NAMES, NVCC
 
 from benchmarks.cuda_variants import machine_code
 
@@ -17,27 +17,32 @@ KERNELS = len(NAMES)
 pytestmark = pytest.mark.skipif(NVCC is None, reason="nvcc, of the cuda toolkit, is not installed")
 
 
-@pytest.fixture(scope="module", params=ARCHS)
-def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
-    """(architecture, resource report, object file) with the flags of setup.py."""
+def compile_for(arch: str, source: str, target: Path) -> str:
+    """Compile with the flags of setup.py, and return the resource report."""
     flags = re.search(r"NVCC_FLAGS = \[(.*?)\]", (ROOT / "setup.py").read_text(), re.DOTALL)
     assert flags is not None
-    target = tmp_path_factory.mktemp("cuda") / f"cuda-{request.param}.o"
     command = [
         str(NVCC),
         *re.findall(r'"(.*?)"', flags[1]),
-        f"-gencode=arch=compute_{request.param},code=sm_{request.param}",
+        f"-gencode=arch=compute_{arch},code=sm_{arch}",
         "-Xptxas=-v",
         "-c",
         f"-I{ROOT / 'csrc'}",
-        str(ROOT / "csrc" / "cuda" / "sgd.cu"),
+        str(ROOT / "csrc" / "cuda" / source),
         "-o",
         str(target),
     ]
     report = subprocess.run(command, capture_output=True, text=True)
     assert report.returncode == 0, report.stderr
     assert "warning" not in report.stderr
-    return request.param, report.stderr, target
+    return report.stderr
+
+
+@pytest.fixture(scope="module", params=ARCHS)
+def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    """(architecture, resource report, object file) of SGD's kernels."""
+    target = tmp_path_factory.mktemp("cuda") / f"cuda-{request.param}.o"
+    return request.param, compile_for(request.param, "sgd.cu", target), target
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +59,22 @@ def test_no_spills_and_no_stack(compiled) -> None:
     parts = machine_code.read_report(report)
     assert len(parts) == KERNELS
     assert [name for name, part in parts.items() if machine_code.spills(part)] == []
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_kernels_of_lars_spill_nothing(arch: str, tmp_path: Path) -> None:
+    """Their threads take as many registers as those of SGD may; so many fit."""
+    target = tmp_path / "lars.o"
+    parts = machine_code.read_report(compile_for(arch, "lars.cu", target))
+    assert len(parts) == len(LARS_NAMES)
+    bounds = dict(zip(LARS_NAMES, (80, 128, 128), strict=True))
+    for name, part in parts.items():
+        assert not machine_code.spills(part), name
+        bound = next(bounds[key] for key in LARS_NAMES if key in name)
+        assert machine_code.registers(part) <= bound, name
+    for kernel in machine_code.read(target):
+        assert not any(map(machine_code.LOCAL.search, kernel.lines)), kernel.name
+        assert sum(bool(machine_code.WIDE_LOAD.search(line)) for line in kernel.lines) >= 3
 
 
 def test_registers_leave_room_for_the_blocks_that_hide_latency(compiled) -> None:

@@ -1,0 +1,77 @@
+"""What ranks do in tests/distributed/test_distributed_lars.py."""
+
+from typing import Any
+
+import torch
+from distributed.common import averaged_step, fingerprint, loss_of, make_model, rank, values_of
+from distributed.fsdp_cases import Mesh, parts_of, shard
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor.debug import CommDebugMode
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    RowwiseParallel,
+    parallelize_module,
+)
+
+from fused_warmup import LARS, linear_warmup, split_weight_decay
+
+OPTIONS: dict[str, Any] = {"lr": 3.0, "momentum": 0.9, "trust_coefficient": 0.02}
+
+
+def make_optimizer(model: nn.Module, **options: Any) -> LARS:
+    decayed, rest = split_weight_decay(model, 0.01)
+    groups = [decayed, {**rest, "adapt": False}]
+    return LARS(groups, **{**OPTIONS, "schedule": linear_warmup(5, start=0.2), **options})
+
+
+def sharded(
+    steps: int, mesh: Mesh, skip: int = -1, backend: str | None = None
+) -> tuple[Any, list[Tensor], list[str], int]:
+    """Train under FSDP2; return the collectives of a step, too."""
+    model = shard(make_model(), mesh)
+    opt = make_optimizer(model, backend=backend)
+    counts = set()
+    for step in range(steps):
+        opt.zero_grad()
+        loss_of(model, step, rank()).backward()
+        opt.found_inf = torch.tensor(float(step == skip))
+        with CommDebugMode() as mode:
+            opt.step()
+        counts.add(mode.get_total_counts())
+    (count,) = counts
+    return fingerprint(opt), values_of(opt), parts_of(opt), count
+
+
+def tensor_parallel(steps: int) -> tuple[Any, list[Tensor], list[str]]:
+    """A layer split by rows, one by columns and one whole on every rank, on the same data."""
+    model = make_model(hidden=12)
+    mesh = init_device_mesh("cpu", (2,))
+    parallelize_module(model, mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
+    opt = make_optimizer(model)
+    for step in range(steps):
+        opt.zero_grad()
+        loss_of(model, step, 0).backward()
+        opt.step()
+    return fingerprint(opt), values_of(opt), parts_of(opt)
+
+
+def replicated(steps: int) -> tuple[Any, list[Tensor]]:
+    model = make_model()
+    ddp = nn.parallel.DistributedDataParallel(model)
+    opt = make_optimizer(model)
+    for step in range(steps):
+        opt.zero_grad()
+        loss_of(ddp, step, rank()).backward()
+        opt.step()
+    return fingerprint(opt), values_of(opt)
+
+
+def alone(world: int, steps: int, skip: int = -1, hidden: int = 13) -> list[Tensor]:
+    """The same in one process."""
+    model = make_model(hidden=hidden)
+    opt = make_optimizer(model)
+    for step in range(steps):
+        if step != skip:
+            averaged_step(model, opt, [loss_of(model, step, of) for of in range(world)])
+    return values_of(opt)
