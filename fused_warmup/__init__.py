@@ -4,6 +4,7 @@ import torch
 
 from . import schedules
 from ._backend import Backend, backends
+from ._optim.attached import Attached, attach
 from ._optim.clipping import clip_grad_norm_
 from ._optim.lars import LARS
 from ._optim.rate_log import LoggedStep, RateLog, Reading
@@ -36,6 +37,7 @@ from .schedules import (
 __all__ = [
     "LARS",
     "SGD",
+    "Attached",
     "Backend",
     "LargeMinibatch",
     "LoggedStep",
@@ -44,6 +46,7 @@ __all__ = [
     "Reading",
     "Schedule",
     "SuperGradientsRecipe",
+    "attach",
     "backends",
     "clip_grad_norm_",
     "constant",
@@ -76,7 +79,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 # A pickle names a class by its module: it shall be one that stays where it is.
-LARS.__module__ = SGD.__module__ = RateInForce.__module__ = __name__
+LARS.__module__ = SGD.__module__ = RateInForce.__module__ = Attached.__module__ = __name__
 
 # A Schedule in a file loads under torch.load(weights_only=True): it is data.
 torch.serialization.add_safe_globals(

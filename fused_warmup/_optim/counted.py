@@ -223,6 +223,13 @@ class CountedOptimizer(Optimizer):
                     entry["first_step"].copy_(settled(entry["first_step"]))
         self._refresh_lr()
 
+    def _take_over_count(self) -> None:
+        """Take over a count that somebody has put into the state, before it is read there."""
+        first = next(iter(self.state), None)
+        ours = self._counters.by_device
+        if first is not None and self.state[first].get("step") is not ours.get(home(first)):
+            self.steps_applied  # noqa: B018
+
     def lr_tensor(self) -> Tensor:
         """Return the rate that the last applied step used, on the device and without a sync.
 

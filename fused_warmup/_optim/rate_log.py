@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .._step.counters import home
 from ..schedules.checks import whole
+from .attached import Attached
 from .counted import CountedOptimizer
 
 
@@ -44,7 +44,8 @@ class RateLog:
     A step that the scaler does not even call, as under ``unscale=False``, leaves no row.
 
     Args:
-        optimizer: The optimizer; its steps are noted by hooks from now on.
+        optimizer: The optimizer, or the handle of `attach`; its steps are noted by hooks from now
+            on.
         size: Steps that the ring holds.
 
     Raises:
@@ -64,7 +65,7 @@ class RateLog:
         [(1, [0.2]), (2, [0.4])]
     """
 
-    def __init__(self, optimizer: CountedOptimizer, size: int = 1024) -> None:
+    def __init__(self, optimizer: CountedOptimizer | Attached, size: int = 1024) -> None:
         self.size = whole("size", size, 1)
         self._optimizer = optimizer
         self._rings: list[Ring] = []
@@ -115,7 +116,9 @@ class RateLog:
 
     def __repr__(self) -> str:
         # Not how many steps it holds: that would wait for the device.
-        return f"RateLog({type(self._optimizer).__name__}, size={self.size})"
+        of = self._optimizer
+        stepped = of.optimizer if isinstance(of, Attached) else of
+        return f"RateLog({type(stepped).__name__}, size={self.size})"
 
     def close(self) -> None:
         """Note no more steps."""
@@ -145,16 +148,13 @@ class RateLog:
 
     # Both hooks write at fixed addresses only, for graphs that replay what they did.
     @torch._disable_dynamo  # type: ignore[attr-defined]
-    def _before(self, optimizer: Any, *_: Any) -> None:
-        counters, state = optimizer._counters.by_device, optimizer.state
-        first = next(iter(state), None)
-        if first is not None and state[first].get("step") is not counters.get(home(first)):
-            optimizer.steps_applied  # noqa: B018  # takes over a count that was put there
+    def _before(self, *_: Any) -> None:
+        self._optimizer._take_over_count()
         self._count(self._count_before)
 
     @torch._disable_dynamo  # type: ignore[attr-defined]
-    def _after(self, optimizer: Any, *_: Any) -> None:
-        lr = optimizer.lr_tensor()
+    def _after(self, *_: Any) -> None:
+        lr = self._optimizer.lr_tensor()
         if (lr.device, len(lr)) != (self._next.device, self._rings[-1].rates.shape[1]):
             self._add_ring(lr)
         ring = self._rings[-1]

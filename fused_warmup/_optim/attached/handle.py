@@ -1,0 +1,267 @@
+"""`attach`: a schedule that drives an optimizer of torch or of anybody.
+
+Hooks of torch's stand around each step. The one before it launches `Rates`, which writes the rate
+of the step into every group and counts the step where ``found_inf`` lets it happen: both on the
+device, so that a CUDA graph captures them with the step. The one after it only notes that the step
+came to its end. One that raised is taken back when the next begins, or when somebody asks.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..._groups.options import plain_schedule
+from ..._step.counters import MAX_STEPS, Counters, one_count
+from ...schedules import Schedule
+from ...schedules.checks import whole
+from .followed import BASE, COUNT, SCHEDULE, Followed, checked_rate, follow
+from .groups import Groups
+from .saving import Saving
+from .shown import AttachedRates
+from .takes import remedy
+
+
+class Attached:
+    """A schedule that drives an optimizer; what `attach` returns.
+
+    Attributes:
+        optimizer: The optimizer.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, schedule: Schedule | Mapping[str, Any] | None = None
+    ) -> None:
+        self.optimizer = optimizer
+        self._counters = Counters()
+        self._groups = Groups(optimizer, self._counters)
+        self._running = False  # a step has been launched and has not come to its end
+        self._found_inf: Any = None  # of that step
+        own = plain_schedule(schedule)
+        groups = optimizer.param_groups
+        given = [{SCHEDULE: own, **group} if own else dict(group) for group in groups]
+        followed = [follow(optimizer, group, i) for i, group in enumerate(given)]
+        if all(each.schedule is None for each in followed):
+            raise ValueError(
+                "no group has a schedule: pass one, attach(optimizer, schedule), or give groups "
+                f"their own, {{'params': ..., '{SCHEDULE}': ...}}"
+            )
+        counts = [group[COUNT] for group in groups if COUNT in group]
+        count = one_count(counts) if counts else 0
+        self._groups.follow(followed)
+        if count:
+            self.steps_applied = count
+        if own is not None:
+            optimizer.defaults[SCHEDULE] = own
+        self._saving = Saving(self)
+        self._hooks = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+            *self._saving.hooks(optimizer),
+        ]
+
+    # -- the step --------------------------------------------------------------------------------
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def _before(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if self._running:
+            self._take_back()
+        if not self._groups.are_as_left():
+            if self._groups.are_in_a_dry_run():
+                return
+            self._groups.settle()
+        if self._groups.give_numbers:
+            self._refuse_capture()
+        found_inf = getattr(optimizer, "found_inf", None)
+        if not isinstance(found_inf, Tensor):
+            found_inf = None  # 0 where there was no gradient to look at
+        for part in self._groups.parts:
+            part.rates.prepare(None if found_inf is None else _on(part.device, found_inf))
+        for part in self._groups.parts:
+            part.rates.launch(advance=part.counts)
+        self._found_inf, self._running = found_inf, True
+        for part in self._groups.parts:
+            part.hand_out()
+        if self._groups.give_numbers:
+            for each, group in zip(self._groups.followed, optimizer.param_groups, strict=True):
+                group["lr"] = each.lr
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def _after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if not self._running:
+            return
+        if not any(p.grad is not None for p in _parameters(optimizer)):
+            self._take_back()
+        self._running, self._found_inf = False, None
+
+    def _take_back(self) -> None:
+        """Count no more the step that was launched last: it raised, or had nothing to apply."""
+        with torch.no_grad():
+            for counter in self._counters.by_device.values():
+                counter.sub_(self._applied(counter.device))
+        self._running, self._found_inf = False, None
+
+    def _applied(self, device: torch.device) -> Any:
+        """Return what the launch of the running step added to the count."""
+        if self._found_inf is None:
+            return 1
+        return (self._found_inf == 0).to(device=device, dtype=torch.int64).reshape(())
+
+    def _refuse_capture(self) -> None:
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError(
+                f"{type(self.optimizer).__name__} gets its rates as numbers, of which a CUDA graph "
+                f"would replay that of its capture: {remedy(self.optimizer)}"
+            )
+
+    # -- what the step did -----------------------------------------------------------------------
+
+    @property
+    def steps_applied(self) -> int:
+        """Updates applied so far (``t``, the step that comes next). Reading it synchronises.
+
+        Set it to start a schedule in the middle: all groups have one count.
+        """
+        for device in self._counters.by_device:
+            running = int(self._applied(device)) if self._running else 0
+            return self._counters.value() - running
+        return 0
+
+    @steps_applied.setter
+    def steps_applied(self, value: int) -> None:
+        count = whole("steps_applied", value, 0)
+        if count > MAX_STEPS:
+            raise ValueError(
+                f"steps_applied={value!r} must be an int of at most {MAX_STEPS}: pass the number "
+                "of updates that were applied before"
+            )
+        for each in self._groups.followed:
+            if each.schedule is not None:
+                each.schedule.schedule([max(count - 1, 0), count])
+        self._running, self._found_inf = False, None
+        self._counters.set(count)
+        self._counters.leave_to_kernels()
+        self._groups.follow(self._groups.followed)
+
+    def lr_tensor(self) -> Tensor:
+        """Return the rates that the last applied step used, on the device and without a sync.
+
+        Returns:
+            float64, one element a group, on the device of the first group's rate. Before the first
+            step, and after a load: the rates of the step that comes next.
+        """
+        if len(self._groups.parts) == 1:
+            return self._groups.parts[0].rates.exact
+        rows = [self._row_of(each) for each in self._groups.followed]
+        return torch.stack([row.to(rows[0].device) for row in rows])
+
+    def _row_of(self, followed: Followed) -> Tensor:
+        return next(p.exact_of(followed) for p in self._groups.parts if followed in p.members)
+
+    def get_last_lr(self) -> list[float]:
+        """Return the rates that the last applied step used, one float a group. Synchronises."""
+        return self.lr_tensor().tolist()
+
+    def scheduler(self) -> AttachedRates:
+        """Return a torch LRScheduler that changes nothing and tells the rate of the next step.
+
+        For trainers that insist on a scheduler; see `RateInForce`.
+        """
+        return AttachedRates(self)
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups, with the base in the place of the rate: to read."""
+        own = {"momentum": 0.0, "momentum_schedule": None}
+        groups = self.optimizer.param_groups
+        return [
+            {**own, **group, "lr": group.get(BASE, each.base), SCHEDULE: each.schedule}
+            for each, group in zip(self._groups.followed, groups, strict=False)
+        ]
+
+    def update_captured(self) -> None:
+        """Let steps recorded in CUDA graphs use the groups' present bases at their next replay.
+
+        After ``group["initial_lr"]`` was set: hooks run at capture and not at a replay. Which
+        schedules groups follow cannot change in a captured step.
+        """
+        groups = self.optimizer.param_groups
+        for i, (each, group) in enumerate(zip(self._groups.followed, groups, strict=True)):
+            if group[BASE] is not each.base:
+                each.base = group[BASE] = checked_rate(group[BASE], i)
+        for part in self._groups.parts:
+            part.rates.rebase([each.base for each in part.members])
+
+    def remove(self) -> None:
+        """Let go of the optimizer: each group has its base as a plain ``"lr"`` again."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        self.optimizer.defaults.pop(SCHEDULE, None)
+        known = {id(each.params): each for each in self._groups.followed}
+        for group in self.optimizer.param_groups:
+            if id(group["params"]) in known:
+                known[id(group["params"])].take_out_of(group)
+
+    # -- saving and loading, see saving.py -------------------------------------------------------
+
+    def count_to_save(self) -> Tensor:
+        """Return the count, without a step that has not come to its end."""
+        counter = next(iter(self._counters.by_device.values()))
+        return counter - self._applied(counter.device) if self._running else counter
+
+    def go_on(self, followed: list[Followed], count: int | None) -> None:
+        """Follow what `Groups.loaded` returned, from a count; None: from the present one."""
+        if self._running:
+            self._take_back()
+        if count is not None:
+            self._counters.set(count)
+        self._groups.follow(followed)
+
+    # -- what RateLog asks -----------------------------------------------------------------------
+
+    def register_step_pre_hook(self, hook: Any) -> Any:
+        """Call a hook before each step, before it is counted."""
+        registered = self.optimizer.register_step_pre_hook(hook)
+        self.optimizer._optimizer_step_pre_hooks.move_to_end(registered.id, last=False)  # type: ignore[attr-defined]
+        return registered
+
+    def register_step_post_hook(self, hook: Any) -> Any:
+        """Call a hook after each step."""
+        return self.optimizer.register_step_post_hook(hook)
+
+    def _take_over_count(self) -> None:
+        if self._running:
+            self._take_back()
+
+    # -- copies and text -------------------------------------------------------------------------
+
+    def __reduce__(self) -> Any:
+        # A copy of the optimizer has no hooks: torch leaves them behind.
+        return Attached, (self.optimizer,)
+
+    def __repr__(self) -> str:
+        name = type(self.optimizer).__name__
+        lines = [f"Attached({name}, {len(self._groups.followed)} groups)"]
+        for part in self._groups.parts:
+            own = [i for i, each in enumerate(self._groups.followed) if each in part.members]
+            which = ", ".join(map(str, own))
+            if part.gets_tensor:
+                lines.append(f"  groups {which}: tensors that {part.device} fills in each step")
+            else:
+                better = remedy(self.optimizer)
+                lines.append(
+                    f"  groups {which}: numbers from a count on the host; for rates on the device "
+                    f"{better}"
+                )
+        return "\n".join(lines)
+
+
+def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
+    return (p for group in optimizer.param_groups for p in group["params"])
+
+
+def _on(device: torch.device, found_inf: Tensor) -> Tensor:
+    return found_inf.detach().to(device=device, dtype=torch.float32, non_blocking=True)

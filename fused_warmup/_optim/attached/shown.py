@@ -1,0 +1,57 @@
+"""A scheduler's face for an attached schedule."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from ..scheduler import RateInForce
+from .followed import BASE, checked_rate
+
+if TYPE_CHECKING:
+    from .handle import Attached
+
+
+class AttachedRates(RateInForce):
+    """What ``handle.scheduler()`` returns; see `RateInForce`.
+
+    The groups of its ``optimizer`` hold the rate of the last step themselves, for loggers that read
+    groups, and so it is the optimizer itself.
+
+    Args:
+        handle: The handle.
+    """
+
+    def __init__(self, handle: "Attached") -> None:
+        super().__init__(handle)  # type: ignore[arg-type]
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer."""
+        return self._of.optimizer  # type: ignore[attr-defined]
+
+    @optimizer.setter
+    def optimizer(self, value: Any) -> None:
+        """Change nothing: trainers set what they wrapped the same optimizer in."""
+
+    @property
+    def base_lrs(self) -> list[float | Tensor]:
+        """The rates that the schedules are factors of; setting them sets ``"initial_lr"``."""
+        return [float(group["lr"]) for group in self._of.param_groups]
+
+    @base_lrs.setter
+    def base_lrs(self, values: Sequence[float | Tensor]) -> None:
+        groups = self.optimizer.param_groups
+        if len(values) != len(groups):
+            raise ValueError(
+                f"base_lrs={values!r} are no rates for {len(groups)} groups: give each one a number"
+            )
+        rates = [checked_rate(value, i) for i, value in enumerate(values)]
+        for group, rate in zip(groups, rates, strict=True):
+            group[BASE] = rate
+
+    def _update_lr(self, epoch: int | None = None) -> None:
+        self._before, self._seen = self._seen, self._count()
+
+    def __reduce__(self) -> Any:
+        return self._of.scheduler, ()  # type: ignore[attr-defined]
