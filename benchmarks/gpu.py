@@ -6,6 +6,7 @@ each part, and needs no network. ``--rehearse`` goes the same way on a CPU with 
 """
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -176,6 +177,7 @@ def work(options: argparse.Namespace) -> int:
         results.data["environment"]["commit"] = options.commit
     results.data["absent"] = contenders.everyone(device)[1]
     results.save()
+    gc.freeze()  # what is imported stays: the collection before each pair need not look at it
     for task in gpu_tasks.tasks(results, settings):
         done = task.case in results.data["parts"].get(task.part, {})
         if done or options.only not in f"{task.part}: {task.case}":
