@@ -14,6 +14,8 @@ import pytest
 import torch
 from support import PATIENCE
 
+pytest.importorskip("tqdm", reason="tqdm, the benchmarks' progress bar, is not installed")
+
 from benchmarks import __main__ as front
 from benchmarks import (
     callgrind,
