@@ -1,5 +1,6 @@
 """Plots of saved results: ratios, bandwidth, and how time grows."""
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,8 @@ def ratios(axes: Any, results: Results) -> bool:
         axes.bar(at, heights, 0.8 / len(names), yerr=spread, label=name)
     axes.axhline(1, color="black", linewidth=1)
     axes.set(yscale="log", ylabel="time over ours (above 1: ours is faster)")
-    axes.set_xticks(range(len(rows)), [case.replace(", ", "\n") for case in rows])
-    axes.legend(fontsize=7)
+    axes.set_xticks(range(len(rows)), [textwrap.fill(case, 14) for case in rows], fontsize=9)
+    axes.legend(fontsize=9)
     return True
 
 
@@ -91,8 +92,9 @@ def bandwidth(axes: Any, results: Results) -> bool:
     axes.barh(list(bars), list(bars.values()), color=colors)
     axes.invert_yaxis()
     axes.axvline(1, color="black", linewidth=1)
-    axes.tick_params(axis="y", labelsize=6)
-    axes.set_xlabel("fraction of the bandwidth measured in the same run")
+    axes.tick_params(axis="y", labelsize=9)
+    axes.figure.set_figheight(1.5 + 0.2 * len(bars))
+    axes.set_xlabel("fraction of the bandwidth measured in the same run; ours in blue")
     return True
 
 
