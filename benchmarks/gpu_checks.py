@@ -197,6 +197,9 @@ def outcomes(process: Process, row: Row) -> Row:
     row["failed"] = row["failed"][:40]
     if row["n_failed"] or row["status"]:
         row["output"] = tail(process.output)
+        if not row["passed"] + row["n_failed"]:
+            words = row["output"].strip().splitlines()[-1:]
+            row.setdefault("error", f"no test ran, status {row['status']}: {' '.join(words)}")
     return row
 
 

@@ -347,11 +347,13 @@ def full_results(path: Path) -> Results:
             {
                 "bytes": 960.0,
                 "copy": {"bytes_a_second": 1e12},
-                "times": {ours: {"device": {"median": 1e-9}, "host": {"median": 20e-6}}},
+                "times": {ours: {"device": {"median": 1e-9}, "hot": {"median": 20e-6}}},
                 "ratios": {kind: {fused: {"median": 12.0}} for kind in ("device", "host")},
                 "trace": {ours: {"kernels": 1.0, "copies": 0.0, "syncs": 0.0}},
             },
         )
+    inside = {"ratios": {"inside": {fused: {"median": 9.0}}}}
+    results.add("model", gpu_goals.TRAINING, inside)
     clip = {"torch fused: unscale, clip, step": {"median": 1.7}}
     results.add("pipelines", "unscale, clip, step", {"ratios": {"device": clip}})
     graph = {"replays": 1000, "parameters_equal": True, "control_equal": True}
@@ -369,9 +371,10 @@ def test_every_gpu_goal_can_be_met_and_missed(tmp_path: Path) -> None:
     }
     parts = results.data["parts"]
     for row in parts["step"].values():
-        row["times"][gpu_goals.OURS] = {"device": {"median": 2e-9}, "host": {"median": 26e-6}}
+        row["times"][gpu_goals.OURS] = {"device": {"median": 2e-9}, "hot": {"median": 26e-6}}
         row["ratios"]["host"][gpu_goals.FUSED]["median"] = 9.0
         row["trace"][gpu_goals.OURS]["copies"] = 1.0
+    parts["model"][gpu_goals.TRAINING]["ratios"]["inside"][gpu_goals.FUSED]["median"] = 7.0
     parts["pipelines"]["unscale, clip, step"]["ratios"]["device"].popitem()[1]["median"] = 1.5
     parts["graphs"]["captured training step"]["parameters_equal"] = False
     parts["checks"]["GPU tests"]["n_skipped"] = 1
@@ -405,6 +408,17 @@ def test_process_that_takes_too_long_is_stopped(
     assert gpu_checks.together([quick], PATIENCE)["quick"]["status"] == 0
     assert "stopped after" in slow.finish(time.monotonic())["error"]
     assert slow.output.read_text() == "begun\n"
+
+
+def test_tests_that_cannot_begin_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the build has failed: nothing has passed, and nothing has failed."""
+    monkeypatch.setattr(gpu_checks, "WORK", tmp_path)
+    process = gpu_checks.Process("tests", [])
+    process.output.write_text("conftest.py:9: in <module>\nE   ImportError: no _C\n")
+    row = gpu_checks.outcomes(process, {"status": 4})
+    assert row["error"] == "no test ran, status 4: E   ImportError: no _C"
 
 
 def test_measuring_goes_on_after_a_worker_breaks(
