@@ -174,18 +174,23 @@ class CountedOptimizer(Optimizer):
     def _keep_if_captured(self, plan: Plan | None) -> None:
         """Keep a plan that is given up, if a CUDA graph holds a launch of it."""
         if plan is not None and plan.is_captured:
-            self._captured.append(plan)
+            self._held_by_graphs().append(plan)
+
+    def _held_by_graphs(self) -> list[Plan]:
+        """Plans that were given up, but for graphs. Those whose graphs are gone are dropped."""
+        self._captured = [plan for plan in self._captured if plan.is_captured]
+        return self._captured
 
     def _plans(self) -> list[Plan]:
         """All plans, those that only CUDA graphs hold included."""
-        plans = [*self._captured]
+        plans = [*self._held_by_graphs()]
         if self._plan is not None:
             plans.append(self._plan)
         return plans if self._in_backward is None else [*plans, *self._in_backward.plans()]
 
     def _has_graphs(self) -> bool:
         """Whether a CUDA graph holds addresses of this optimizer's state."""
-        return bool(self._captured) or any(plan.is_captured for plan in self._plans())
+        return any(plan.is_captured for plan in self._plans())
 
     # -- what the step did -----------------------------------------------------------------------
 

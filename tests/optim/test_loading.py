@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fused_warmup import SGD, linear_warmup
 from fused_warmup._step.counters import MAX_STEPS
+from fused_warmup._step.plan import Plan
 
 FIRST, MIDDLE, LAST = range(3)
 
@@ -483,16 +484,21 @@ def test_loaded_in_inference_mode() -> None:
         assert each.steps_applied == 3
 
 
-def test_a_captured_graph_keeps_what_the_checkpoint_has_no_use_for() -> None:
+def test_a_captured_graph_keeps_what_the_checkpoint_has_no_use_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A replay writes to momentum that an option of the checkpoint has turned off."""
     opt, plain = make(), make(momentum=0, dampening=0)
     train(opt, 1)
+    captured = [opt._plan]
+    monkeypatch.setattr(Plan, "is_captured", property(lambda plan: plan in captured))
     kept = opt.state[params_of(opt)[0]]["momentum_buffer"]
-    opt._captured.append(opt._plan)
     opt.load_state_dict(plain.state_dict())
     assert opt.state[params_of(opt)[0]]["momentum_buffer"] is kept
     assert not kept.any()
-    opt._captured.clear()
+    assert opt._plans() == captured
+    captured.clear()  # as its graph is gone
+    assert opt._plans() == []
     opt.load_state_dict(plain.state_dict())
     assert set(opt.state[params_of(opt)[0]]) == {"step"}
 
