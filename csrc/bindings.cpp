@@ -91,11 +91,13 @@ py::class_<Plan, HostPlan> def_plan(py::module_& m, const char* class_name, Name
       .def(py::init<Own..., const py::list&, const py::list&, const py::list&,
                     const std::vector<int32_t>&, const py::list&, const std::vector<int32_t>&,
                     const std::vector<int32_t>&, const py::object&, const py::object&,
+                    const py::list&, const py::list&, const std::vector<int32_t>&,
                     const py::object&>(),
            py::arg(own_names)..., py::arg("params"), py::arg("momentum_buffers"),
            py::arg("first_steps"), py::arg("group_of"), py::arg("schedules"),
            py::arg("schedule_of"), py::arg("momentum_schedule_of"), py::arg("t"), py::arg("lr"),
-           py::arg("norms") = py::none());
+           py::arg("emas") = py::list(), py::arg("masters") = py::list(),
+           py::arg("ema_schedule_of") = std::vector<int32_t>(), py::arg("norms") = py::none());
 }
 
 }  // namespace

@@ -30,6 +30,9 @@ class PlanArguments(TypedDict):
     momentum_schedule_of: Sequence[int]
     t: Tensor
     lr: Tensor
+    emas: NotRequired[Sequence[Tensor | None]]
+    masters: NotRequired[Sequence[Tensor | None]]
+    ema_schedule_of: NotRequired[Sequence[int]]
     norms: NotRequired[Any]
 
 class HostPlan:

@@ -48,7 +48,7 @@ Launch* make_launch(int n, void* const* params, void* const* grads, void* const*
                                        0,
                                        0};
   }
-  made->tables.build(entries, {group}, {}, 1);
+  made->tables.build(entries, {}, {group}, {}, 1);
   return made;
 }
 void free_launch(Launch* launch) { delete launch; }
@@ -66,7 +66,7 @@ int64_t cut(Launch* launch, int resident_blocks) {
   const auto* groups = reinterpret_cast<const Group*>(bytes + tables.groups_at());
   const std::vector<TensorEntry> own(entries, entries + tables.n_entries());
   const std::vector<Group> own_groups(groups, groups + tables.n_groups());
-  tables.build(own, own_groups, {}, resident_blocks);
+  tables.build(own, {}, own_groups, {}, resident_blocks);
   return static_cast<int64_t>(tables.size());
 }
 

@@ -54,9 +54,32 @@ Loop<opmath_t, HyperT> pick_loop(const bool* switches) {
   }
 }
 
+template <typename opmath_t>
+void average_loop(opmath_t* __restrict ema, const opmath_t* __restrict param, int64_t n,
+                  const LerpWeight<opmath_t>& shared) {
+  const LerpWeight<opmath_t> weight = shared;
+  for (int64_t i = 0; i < n; ++i) ema[i] = lerp(ema[i], param[i], weight);
+}
+
+// What follows the update of a block, which is in the first-level cache: the loops above stay what
+// they are for tensors without extras.
+template <typename opmath_t>
+void update_extras(const Extras& extras, Window<opmath_t>& param, double ema_weight, int64_t i,
+                   int64_t n) {
+  if (extras.rounded != nullptr) {  // the parameter in the entry is a master, of opmath_t
+    store(extras.rounded_dtype, extras.rounded, i, static_cast<opmath_t*>(param.data) + i, n);
+  }
+  if (extras.ema != nullptr && ema_weight != 0) {
+    // Opened again: a narrow parameter's average is that of its rounded values.
+    average_loop(static_cast<opmath_t*>(extras.ema) + i, param.open(i, n), n,
+                 make_lerp_weight<opmath_t>(ema_weight));
+  }
+}
+
 template <typename opmath_t, typename HyperT>
-void update_typed(const TensorEntry& tensor, const Group& group, const StepScalars& step,
-                  const Rates& rates, const HyperT& h, int64_t begin, int64_t end) {
+void update_typed(const TensorEntry& tensor, const Extras* extras, const Group& group,
+                  const StepScalars& step, const Rates& rates, const HyperT& h, int64_t begin,
+                  int64_t end) {
   constexpr DType own = dtype_of<opmath_t>();
   const bool unscale = step.grad_scale != nullptr;
   const bool momentum = rates.momentum != 0;
@@ -64,7 +87,7 @@ void update_typed(const TensorEntry& tensor, const Group& group, const StepScala
                            group.nesterov != 0};
   const Loop<opmath_t, HyperT> loop = pick_loop<opmath_t, HyperT>(switches);
 
-  if (tensor.param_dtype == own && tensor.grad_dtype == own) {
+  if (extras == nullptr && tensor.param_dtype == own && tensor.grad_dtype == own) {
     opmath_t* buffer = static_cast<opmath_t*>(tensor.momentum_buffer);
     return loop(static_cast<opmath_t*>(tensor.param) + begin,
                 static_cast<opmath_t*>(tensor.grad) + begin, momentum ? buffer + begin : nullptr,
@@ -83,32 +106,33 @@ void update_typed(const TensorEntry& tensor, const Group& group, const StepScala
     param.close(i, n);
     if (momentum) buffer.close(i, n);
     if (unscale && step.write_grads) grad.close(i, n);
+    if (extras != nullptr) update_extras(*extras, param, rates.ema_weight, i, n);
   }
 }
 
 template <typename opmath_t>
-void update(const TensorEntry& tensor, const Group& group, const StepScalars& step,
-            const Rates& rates, const double* squares, bool first_step, int64_t begin,
-            int64_t end) {
+void update(const TensorEntry& tensor, const Extras* extras, const Group& group,
+            const StepScalars& step, const Rates& rates, const double* squares, bool first_step,
+            int64_t begin, int64_t end) {
   const float inv_scale = inverse_scale(step.grad_scale);
   if (squares == nullptr) {
     const auto h = make_hyper<opmath_t>(group, rates, first_step, inv_scale);
-    update_typed<opmath_t>(tensor, group, step, rates, h, begin, end);
+    update_typed<opmath_t>(tensor, extras, group, step, rates, h, begin, end);
   } else {
     const auto h = make_lars_hyper<opmath_t>(group, rates, first_step, inv_scale, squares);
-    update_typed<opmath_t>(tensor, group, step, rates, h, begin, end);
+    update_typed<opmath_t>(tensor, extras, group, step, rates, h, begin, end);
   }
 }
 
 }  // namespace
 
-void update_range(const TensorEntry& tensor, const Group& group, const StepScalars& step,
-                  const Rates& rates, const double* squares, bool first_step, int64_t begin,
-                  int64_t end) {
+void update_range(const TensorEntry& tensor, const Extras* extras, const Group& group,
+                  const StepScalars& step, const Rates& rates, const double* squares,
+                  bool first_step, int64_t begin, int64_t end) {
   if (tensor.param_dtype == DType::FLOAT64) {
-    update<double>(tensor, group, step, rates, squares, first_step, begin, end);
+    update<double>(tensor, extras, group, step, rates, squares, first_step, begin, end);
   } else {
-    update<float>(tensor, group, step, rates, squares, first_step, begin, end);
+    update<float>(tensor, extras, group, step, rates, squares, first_step, begin, end);
   }
 }
 

@@ -6,10 +6,11 @@
 
 namespace fused_warmup {
 
-// Updates elements [begin, end) of one tensor. squares: of its row, see lars.h; null in SGD.
-using UpdateRange = void(const TensorEntry& tensor, const Group& group, const StepScalars& step,
-                         const Rates& rates, const double* squares, bool first_step, int64_t begin,
-                         int64_t end);
+// Updates elements [begin, end) of one tensor. extras: null where it has none. squares: of its row,
+// see lars.h; null in SGD.
+using UpdateRange = void(const TensorEntry& tensor, const Extras* extras, const Group& group,
+                         const StepScalars& step, const Rates& rates, const double* squares,
+                         bool first_step, int64_t begin, int64_t end);
 
 // Sums the squares of elements [begin, end) of a tensor and of its unscaled gradient, a chunk.
 using SumChunk = void(const TensorEntry& tensor, const float* grad_scale, int64_t begin,

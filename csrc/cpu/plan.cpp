@@ -63,6 +63,9 @@ void CpuPlan::launch_kernel(bool advance) {
   std::vector<Rates> rates(groups_.size());
   for (size_t i = 0; i < groups_.size(); ++i) {
     rates[i] = rates_at(groups_[i], schedules_.data(), t);
+    if (!extras_.empty()) {
+      rates[i].ema_weight = ema_weight_at(groups_[i], schedules_.data(), t);
+    }
   }
   if (is_lars() && !is_measured()) launch_norms();
   // Python's lock is held: what another thread dropped meanwhile would be memory of somebody else.
@@ -124,8 +127,9 @@ void CpuPlan::update_all(const std::vector<Rates>& rates) {
       const int64_t end = end_at(last, line_[i], line_[i + 1], entry.n_elements);
       if (begin >= end) continue;
       const size_t group = static_cast<size_t>(entry.group);
-      kernels_.update(entry, groups_[group], step_, rates[group], squares_of(entry),
-                      is_first_step(entry.first_step, t), begin, end);
+      kernels_.update(entry, extras_.empty() ? nullptr : &extras_[i], groups_[group], step_,
+                      rates[group], squares_of(entry), is_first_step(entry.first_step, t), begin,
+                      end);
     }
   });
 }

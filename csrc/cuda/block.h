@@ -14,7 +14,7 @@ __device__ __forceinline__ void update_block(const Args& args, Rates* rates) {
   const int64_t t = *args.step.t;
   prefetch_share<DTypes>(args, share, thread % SHARE_THREADS);
   if (skipped) return;
-  compute_rates(args, t, thread, rates);
+  compute_rates<DTypes>(args, t, thread, rates);
   __syncthreads();
   update_share<DTypes>(args, t, share, thread % SHARE_THREADS, rates);
   __syncthreads();

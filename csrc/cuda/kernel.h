@@ -4,7 +4,7 @@
 // SHARE_THREADS do one share of the line that line.h makes of the work.
 #pragma once
 
-#include "cuda/update.h"
+#include "cuda/update_extras.h"
 #include "launch/norms.h"
 
 namespace fused_warmup {
@@ -17,8 +17,9 @@ constexpr int SHARES_PER_BLOCK = BLOCK_SIZE / SHARE_THREADS;
 // One launch, by value. Everything it points to is device memory.
 struct LaunchArgs {
   const TensorEntry* entries;
-  const int64_t* line;  // n_entries + 1 positions
-  const Share* shares;  // one for each SHARE_THREADS, and one more
+  const Extras* extras;  // as many, or null
+  const int64_t* line;   // n_entries + 1 positions
+  const Share* shares;   // one for each SHARE_THREADS, and one more
   const Group* groups;
   int32_t n_entries;
   int32_t n_groups;
@@ -40,6 +41,7 @@ FW_INLINE bool is_skipped(const LaunchArgs& args) {
 // needs fewer registers; `Mixed` looks at each tensor.
 template <typename param_t, typename grad_t>
 struct Uniform {
+  static constexpr int TRACKS = 2;
   // Threads that a multiprocessor shall hold at a time: bounds a thread to 80 registers, or 128.
   // With fewer, the compiler moves the second pack's loads behind the first pack's arithmetic.
   static constexpr int MIN_THREADS = sizeof(param_t) < 4 ? 512 : FW_MIN_THREADS;
@@ -62,6 +64,7 @@ struct Uniform {
 };
 
 struct Mixed {
+  static constexpr int TRACKS = 2;
   static constexpr int MIN_BLOCKS = 512 / BLOCK_SIZE;
 
   FW_INLINE int64_t param_size(const TensorEntry& entry) { return size_of(entry.param_dtype); }
@@ -91,6 +94,41 @@ struct Mixed {
         return update_grad<bfloat16>(span, thread);
       case DType::FLOAT16:
         return update_grad<float16>(span, thread);
+    }
+  }
+};
+
+// The kernels of launches with extras, all of whose switches are variables.
+struct WithExtras {
+  static constexpr int TRACKS = 4;
+  static constexpr int MIN_BLOCKS = 512 / BLOCK_SIZE;
+
+  FW_INLINE int64_t param_size(const TensorEntry& entry) { return size_of(entry.param_dtype); }
+  FW_INLINE int64_t grad_size(const TensorEntry& entry) { return size_of(entry.grad_dtype); }
+};
+
+struct Float32WithExtras : WithExtras {
+  template <typename SpanT>
+  FW_INLINE void update(const SpanT& span, const Extras& extras, int thread) {
+    const auto options = extra_options_of<float>(span, extras);
+    switch (span.entry.grad_dtype) {
+      case DType::BFLOAT16:
+        return update_span_with_extras<bfloat16>(span, extras, thread, options);
+      case DType::FLOAT16:
+        return update_span_with_extras<float16>(span, extras, thread, options);
+      default:
+        return update_span_with_extras<float>(span, extras, thread, options);
+    }
+  }
+};
+
+struct MixedWithExtras : WithExtras {
+  template <typename SpanT>
+  FW_INLINE void update(const SpanT& span, const Extras& extras, int thread) {
+    if (span.entry.param_dtype == DType::FLOAT64) {
+      update_any_with_extras<double>(span, extras, thread, extra_options_of<double>(span, extras));
+    } else {
+      update_any_with_extras<float>(span, extras, thread, extra_options_of<float>(span, extras));
     }
   }
 };
@@ -131,14 +169,26 @@ FW_INLINE void prefetch_share(const LaunchArgs& args, int32_t share, int thread)
   prefetch_tensor<DTypes>(args, own.begin, args.shares[share + 1].begin, own.entry, thread);
 }
 
-// Phase 1, every thread of a block: the rates of all groups, once a block. Two neighbours do one
-// group, its learning rate and its momentum: the code of the schedules is there once, and both are
-// worked out at the same time.
+// Phase 1, every thread of a block: the rates of all groups, once a block. Neighbours do one group,
+// its learning rate, its momentum and, with extras, the weight in its averages: the code of the
+// schedules is there once, and all are worked out at the same time. Of four neighbours one idles.
+template <typename DTypes>
 FW_INLINE void compute_rates(const LaunchArgs& args, int64_t t, int thread, Rates* rates) {
-  for (int32_t i = thread; i < 2 * args.n_groups; i += BLOCK_SIZE) {
-    const bool momentum = i % 2 != 0;
-    const double rate = rate_at(args.groups[i / 2], args.schedules, t, momentum);
-    (momentum ? rates[i / 2].momentum : rates[i / 2].lr) = rate;
+  constexpr int TRACKS = DTypes::TRACKS;
+  for (int32_t i = thread; i < TRACKS * args.n_groups; i += BLOCK_SIZE) {
+    const Group& group = args.groups[i / TRACKS];
+    Rates& own = rates[i / TRACKS];
+    if constexpr (TRACKS == 2) {
+      const bool momentum = i % 2 != 0;
+      const double rate = rate_at(group, args.schedules, t, momentum);
+      (momentum ? own.momentum : own.lr) = rate;
+    } else {
+      const int track = i % TRACKS;
+      if (track == 3) continue;
+      (track == 0   ? own.lr
+       : track == 1 ? own.momentum
+                    : own.ema_weight) = track_at(group, args.schedules, t, track);
+    }
   }
 }
 
@@ -168,7 +218,11 @@ FW_INLINE void update_share(const Args& args, int64_t t, int32_t share, int thre
         entry, args.groups[entry.group], args.step, cut.begin, cut.end, own, first_step, inv_scale};
     // Every share that meets the mark writes the same t; see TensorEntry::first_step.
     if (thread == 0 && is_marked_now(entry.first_step, own)) *entry.first_step = t;
-    DTypes::update(span_for(args, span), thread);
+    if constexpr (DTypes::TRACKS == 2) {
+      DTypes::update(span_for(args, span), thread);
+    } else {
+      DTypes::update(span_for(args, span), args.extras[i], thread);
+    }
   }
 }
 

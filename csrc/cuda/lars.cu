@@ -57,8 +57,9 @@ const void* norms_kernel() { return reinterpret_cast<const void*>(&sum_squares_k
 
 const void* lars_kernel_for(DTypes dtypes) {
   using Kernel = void (*)(LarsArgs);
-  const Kernel kernel =
-      dtypes == DTypes::FLOAT32 ? lars_kernel<Uniform<float, float>> : lars_kernel<Mixed>;
+  Kernel kernel = lars_kernel<Mixed>;
+  if (dtypes == DTypes::FLOAT32) kernel = lars_kernel<Uniform<float, float>>;
+  if (dtypes >= DTypes::FLOAT32_EXTRAS) kernel = lars_kernel<MixedWithExtras>;
   return reinterpret_cast<const void*>(kernel);
 }
 

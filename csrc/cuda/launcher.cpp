@@ -92,8 +92,8 @@ struct Launcher::Impl {
     TensorEntry large{};
     large.n_elements = std::numeric_limits<int32_t>::max();
     Tables longest;
-    longest.build(std::vector<TensorEntry>(n_entries, large), groups, schedules,
-                  *std::max_element(blocks_of.begin(), blocks_of.end()));
+    longest.build(std::vector<TensorEntry>(n_entries, large), std::vector<Extras>(n_entries),
+                  groups, schedules, *std::max_element(blocks_of.begin(), blocks_of.end()));
     capacity = TABLES_AT + longest.size();
   }
 
@@ -136,9 +136,9 @@ struct Launcher::Impl {
 
   void build(Tables& tables, const StepTables& now, const Block& block) const {
     // Twice, because the number of blocks depends on the kernel, and the kernel on the tensors.
-    tables.build(now.entries, now.groups, now.schedules, 1);
+    tables.build(now.entries, now.extras, now.groups, now.schedules, 1);
     const int blocks = blocks_of[static_cast<int>(tables.dtypes())];
-    tables.build(now.entries, now.groups, now.schedules, blocks);
+    tables.build(now.entries, now.extras, now.groups, now.schedules, blocks);
     if (TABLES_AT + tables.size() > capacity) {
       throw std::logic_error("tables of a launch are longer than foreseen: please report this");
     }
@@ -148,7 +148,7 @@ struct Launcher::Impl {
   void stage(const StepTables& now) {
     Stream& own = of_stream();
     for (DeviceTables& each : own.tables) {
-      if (!each.is_valid || !each.tables.holds(now.entries, now.groups)) continue;
+      if (!each.is_valid || !each.tables.holds(now.entries, now.extras, now.groups)) continue;
       staged = &each;
       each.used = step;
       return;
@@ -166,7 +166,7 @@ struct Launcher::Impl {
     bool whole = !own.is_valid || own.generation != now.generation;
     own.is_valid = false;  // until all of it is on its way
     const DeviceGuard guard(device);
-    if (own.generation == now.generation) own.tables.update(now.entries, now.groups);
+    if (own.generation == now.generation) own.tables.update(now.entries, now.extras, now.groups);
     if (own.generation != now.generation || own.tables.dtypes() != before) {
       own.generation = NEVER;
       build(own.tables, now, own.block);

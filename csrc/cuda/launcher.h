@@ -21,6 +21,7 @@ namespace cuda {
 // the step before.
 struct StepTables {
   const std::vector<TensorEntry>& entries;
+  const std::vector<Extras>& extras;
   const std::vector<Group>& groups;
   const std::vector<Schedule>& schedules;
   uint64_t generation;

@@ -57,7 +57,7 @@ bool CudaPlan::read(const StepInputs& inputs) {
   return HostPlan::read(inputs);
 }
 
-void CudaPlan::stage() { launcher_.stage({entries_, groups_, schedules_, generation_}); }
+void CudaPlan::stage() { launcher_.stage({entries_, extras_, groups_, schedules_, generation_}); }
 
 void CudaPlan::launch_norms() { launcher_.launch_norms(step_, norms_); }
 

@@ -30,9 +30,13 @@ Kernel choose(DTypes dtypes) {
     case DTypes::FLOAT32_FLOAT16:
       return sgd_kernel<Uniform<float, float16>>;
     case DTypes::MIXED:
+      return sgd_kernel<Mixed>;
+    case DTypes::FLOAT32_EXTRAS:
+      return sgd_kernel<Float32WithExtras>;
+    case DTypes::MIXED_EXTRAS:
       break;
   }
-  return sgd_kernel<Mixed>;
+  return sgd_kernel<MixedWithExtras>;
 }
 
 }  // namespace

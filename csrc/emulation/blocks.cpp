@@ -26,6 +26,8 @@ void update_block(const Args& args, int64_t t, int block, const Rates* rates) {
 void update_block(DTypes dtypes, const LarsArgs& args, int64_t t, int block, const Rates* rates) {
   if (dtypes == DTypes::FLOAT32) {
     update_block<Uniform<float, float>>(args, t, block, rates);
+  } else if (dtypes >= DTypes::FLOAT32_EXTRAS) {
+    update_block<MixedWithExtras>(args, t, block, rates);
   } else {
     update_block<Mixed>(args, t, block, rates);
   }
@@ -45,6 +47,10 @@ void update_block(DTypes dtypes, const LaunchArgs& args, int64_t t, int block, c
       return update_block<Uniform<float, float16>>(args, t, block, rates);
     case DTypes::MIXED:
       return update_block<Mixed>(args, t, block, rates);
+    case DTypes::FLOAT32_EXTRAS:
+      return update_block<Float32WithExtras>(args, t, block, rates);
+    case DTypes::MIXED_EXTRAS:
+      return update_block<MixedWithExtras>(args, t, block, rates);
   }
 }
 
@@ -62,7 +68,11 @@ void run_all(const Args& args, DTypes dtypes, const std::vector<int>& order) {
     own.t = *args.step.t;
     own.rates.resize(static_cast<size_t>(args.n_groups));
     for (int thread = 0; thread < BLOCK_SIZE; ++thread) {
-      compute_rates(args, own.t, thread, own.rates.data());
+      if (args.extras == nullptr) {
+        compute_rates<Mixed>(args, own.t, thread, own.rates.data());
+      } else {
+        compute_rates<WithExtras>(args, own.t, thread, own.rates.data());
+      }
     }
   }
   const uint32_t limit = static_cast<uint32_t>(order.size()) - 1;

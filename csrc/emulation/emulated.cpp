@@ -11,10 +11,10 @@ using namespace cuda;
 
 LarsArgs EmulatedPlan::lay_out() {
   if (built_ != generation_) {
-    tables_.build(entries_, groups_, schedules_, resident_blocks_);
+    tables_.build(entries_, extras_, groups_, schedules_, resident_blocks_);
     built_ = generation_;
   } else {
-    tables_.update(entries_, groups_);
+    tables_.update(entries_, extras_, groups_);
   }
   tables_.relocate(tables_.data());
   return {tables_.args(tables_.data(), step_, &ticket_), norms_};
@@ -93,6 +93,13 @@ std::vector<MemoryRange> EmulatedPlan::memory_of_launch() {
     add(entry.momentum_buffer, bytes(entry.param_dtype), true);
     add(entry.first_step, sizeof *entry.first_step, true);
   }
+  for (size_t i = 0; i < extras_.size(); ++i) {
+    const int64_t n_elements = entries_[i].n_elements;
+    const int64_t wide = entries_[i].param_dtype == DType::FLOAT64 ? 8 : 4;
+    add(extras_[i].ema, static_cast<size_t>(n_elements * wide), true);
+    add(extras_[i].rounded, static_cast<size_t>(n_elements * size_of(extras_[i].rounded_dtype)),
+        true);
+  }
   return ranges;
 }
 
@@ -100,7 +107,7 @@ std::vector<int64_t> share_sizes(const std::vector<int64_t>& sizes, int resident
   std::vector<TensorEntry> entries(sizes.size());
   for (size_t i = 0; i < sizes.size(); ++i) entries[i].n_elements = sizes[i];
   Tables tables;
-  tables.build(entries, {}, {}, resident_blocks);
+  tables.build(entries, {}, {}, {}, resident_blocks);
   const Share* shares = reinterpret_cast<const Share*>(tables.data() + tables.shares_at());
   std::vector<int64_t> works;
   for (int32_t i = 0; i < tables.n_shares(); ++i) {

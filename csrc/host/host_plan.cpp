@@ -61,9 +61,12 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
                    const py::list& first_steps, const std::vector<int32_t>& group_of,
                    const py::list& schedules, const std::vector<int32_t>& schedule_of,
                    const std::vector<int32_t>& momentum_schedule_of, const py::object& t,
-                   const py::object& lr, const py::object& norms)
-    : schedule_of_(schedule_of),
+                   const py::object& lr, const py::list& emas, const py::list& masters,
+                   const std::vector<int32_t>& ema_schedule_of, const py::object& norms)
+    : averages_(schedule_of.size()),
+      schedule_of_(schedule_of),
       momentum_schedule_of_(momentum_schedule_of),
+      ema_schedule_of_(ema_schedule_of),
       t_(t),
       lr_(lr),
       active_(py::list()) {
@@ -71,6 +74,8 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
   check_indices("schedule_of", schedule_of, schedule_of.size(), -1, schedules.size());
   check_indices("momentum_schedule_of", momentum_schedule_of, schedule_of.size(), -1,
                 schedules.size());
+  if (ema_schedule_of_.empty()) ema_schedule_of_.assign(schedule_of.size(), -1);
+  check_indices("ema_schedule_of", ema_schedule_of_, schedule_of.size(), -1, schedules.size());
   DLTensor count;
   if (!view_tensor(t.ptr(), &count)) refuse(t);
   device_ = count.device;
@@ -78,7 +83,8 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
   parameters_.reserve(params.size());
   for (size_t i = 0; i < params.size(); ++i) {
     add_parameter(params[i], item_or_null(momentum_buffers, i), item_or_null(first_steps, i),
-                  group_of[i], grad);
+                  group_of[i], grad, emas.empty() ? py::object() : item_or_null(emas, i),
+                  masters.empty() ? py::object() : item_or_null(masters, i));
   }
   for (const py::handle packed : schedules) {
     const py::tuple pair = packed.cast<py::tuple>();
@@ -103,7 +109,8 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
 
 void HostPlan::add_parameter(const py::object& tensor, const py::object& momentum_buffer,
                              const py::object& first_step, int32_t group,
-                             const py::object& torch_grad) {
+                             const py::object& torch_grad, const py::object& ema,
+                             const py::object& master) {
   const size_t i = parameters_.size();
   // Its memory may be elsewhere for now (an offloader's), until it has a gradient.
   const TensorLook look(tensor.ptr());
@@ -122,12 +129,25 @@ void HostPlan::add_parameter(const py::object& tensor, const py::object& momentu
   parameter.own_grad = has_own_grad(tensor, torch_grad);
   asks_for_grads_ = asks_for_grads_ || !parameter.own_grad || !parameter.tensor_look;
   parameter.entry.param = data_of(view);
-  parameter.entry.param_dtype = *dtype;
+  parameter.entry.param_dtype = master ? DType::FLOAT32 : *dtype;
   parameter.entry.n_elements = n_elements_of(view);
   parameter.entry.group = group;
+  parameter.extra = -1;
+  if (ema || master) {
+    parameter.extra = static_cast<int32_t>(extra_tensors_.size());
+    Extra extra;
+    extra.ema = ema;
+    extra.master = master;
+    if (ema) extra.ema_look = TensorLook(ema.ptr());
+    if (master) extra.master_look = TensorLook(master.ptr());
+    if (master && look) extra.version = look.version();
+    extra.entry.rounded_dtype = *dtype;
+    extra_tensors_.push_back(std::move(extra));
+    if (ema) averages_[static_cast<size_t>(group)] = true;
+  }
   // A buffer that is not like its parameter has been left behind while there was no momentum.
   if (momentum_buffer && view_tensor(momentum_buffer.ptr(), &view) && layouts_.match(i, view) &&
-      dtype_of(view) == dtype && same_device(view.device, device_)) {
+      dtype_of(view) == parameter.entry.param_dtype && same_device(view.device, device_)) {
     parameter.momentum_buffer = momentum_buffer;
     parameter.momentum_look = TensorLook(momentum_buffer.ptr());
     parameter.entry.momentum_buffer = data_of(view);
@@ -149,6 +169,20 @@ bool HostPlan::in_range(const Group& group) const {
   const auto good = [](double value) { return std::isfinite(value) && value >= 0; };
   return std::isfinite(group.lr) && group.lr >= LEAST_LR && good(group.weight_decay) &&
          good(group.momentum) && std::isfinite(group.dampening);
+}
+
+// How a group's averages move, where it has some.
+bool HostPlan::read_averaging(PyObject* dict, bool may_ask, Group* group) const {
+  static PyObject* const decay = name("ema_decay");
+  static PyObject* const every = name("ema_every");
+  static PyObject* const start = name("ema_start");
+  if (!read_number(dict, decay, may_ask, &group->ema_decay) || !(group->ema_decay >= 0) ||
+      group->ema_decay > 1 || !read_count(dict, every, &group->ema_every) || group->ema_every < 1) {
+    return false;
+  }
+  PyObject* first = PyDict_GetItem(dict, start);
+  if (first == Py_None) return true;
+  return read_count(dict, start, &group->ema_start) && group->ema_start >= 0;
 }
 
 // A tensor of one element on the plan's device.
@@ -174,6 +208,9 @@ bool HostPlan::read_groups(const py::list& groups, bool may_ask) {
     Group& group = groups_[i];
     group.schedule = schedule_of_[i];
     group.momentum_schedule = momentum_schedule_of_[i];
+    group.ema_schedule = ema_schedule_of_[i];
+    group.ema_every = 1;
+    group.ema_start = -1;
     group.lr = 0.0;
     group.lr_ptr = nullptr;
     group.lr_dtype = DType::FLOAT64;
@@ -194,6 +231,7 @@ bool HostPlan::read_groups(const py::list& groups, bool may_ask) {
       return false;
     }
     if (is_lars() && !read_lars(dict, may_ask, &group)) return false;
+    if (averages_[i] && !read_averaging(dict, may_ask, &group)) return false;
   }
   return groups.size() == groups_.size();
 }
@@ -338,6 +376,37 @@ bool HostPlan::look_at_mark(size_t i) {
   return true;
 }
 
+// Finds what parameter i has beside the tensors that all have. `view` is of the parameter, and then
+// of its master where it has one, which the update reads and writes in its place.
+bool HostPlan::look_at_extras(size_t i, DLTensor* view) {
+  Parameter& parameter = parameters_[i];
+  Extra& extra = extra_tensors_[static_cast<size_t>(parameter.extra)];
+  const auto moved = [this](void** at, const DLTensor& found) {
+    apart_ = apart_ && *at == data_of(found);
+    *at = data_of(found);
+  };
+  if (extra.ema) {
+    const bool wide = parameter.entry.param_dtype == DType::FLOAT64;
+    DLTensor ema;
+    if (!look_at(i, extra.ema_look, extra.ema.ptr(), &extra.ema_place, &ema) ||
+        dtype_of(ema) != (wide ? DType::FLOAT64 : DType::FLOAT32)) {
+      return false;
+    }
+    moved(&extra.entry.ema, ema);
+  }
+  if (!extra.master) return true;
+  if (dtype_of(*view) != extra.entry.rounded_dtype) return false;
+  // Somebody has written to the parameter since the last step, or put another tensor in its place:
+  // the master is to follow.
+  void*& rounded = extra.entry.rounded;
+  if ((parameter.tensor_look && parameter.tensor_look.version() != extra.version) ||
+      (rounded != nullptr && rounded != data_of(*view))) {
+    return false;
+  }
+  rounded = data_of(*view);
+  return look_at(i, extra.master_look, extra.master.ptr(), &extra.master_place, view);
+}
+
 // Finds parameter i, its gradient, momentum and mark, if it has a gradient.
 bool HostPlan::look_at_parameter(size_t i) {
   Parameter& parameter = parameters_[i];
@@ -370,7 +439,7 @@ bool HostPlan::look_at_parameter(size_t i) {
   apart_ = apart_ && (!moved || is_apart(parameter));
 
   if (!look_at(i, parameter.tensor_look, tensor, &parameter.place, &view) ||
-      dtype_of(view) != entry.param_dtype) {
+      (parameter.extra >= 0 && !look_at_extras(i, &view)) || dtype_of(view) != entry.param_dtype) {
     return false;
   }
   apart_ = apart_ && entry.param == data_of(view);
@@ -398,6 +467,14 @@ bool HostPlan::find_apart() {
     written_.push_back(span_of(entry.param, entry.n_elements, entry.param_dtype));
     if (entry.momentum_buffer != nullptr) {
       written_.push_back(span_of(entry.momentum_buffer, entry.n_elements, entry.param_dtype));
+    }
+  }
+  for (size_t i = 0; i < extras_.size(); ++i) {
+    const int64_t n_elements = entries_[i].n_elements;
+    const DType wide = entries_[i].param_dtype == DType::FLOAT64 ? DType::FLOAT64 : DType::FLOAT32;
+    if (extras_[i].ema) written_.push_back(span_of(extras_[i].ema, n_elements, wide));
+    if (extras_[i].rounded) {
+      written_.push_back(span_of(extras_[i].rounded, n_elements, extras_[i].rounded_dtype));
     }
   }
   if (!written_.sort()) return false;
@@ -465,6 +542,7 @@ bool HostPlan::look() {
   if (!look_at_rates() || !look_at_scalars()) return false;
   if (is_lars() && !look_at_norms()) return false;
   entries_.clear();
+  extras_.clear();
   n_active_ = 0;
   bool same_active = true;
   for (size_t i = 0; i < parameters_.size(); ++i) {
@@ -479,7 +557,12 @@ bool HostPlan::look() {
     same_active = same_active && parameter.active == was_active;
     if (!parameter.active) continue;
     ++n_active_;
-    if (parameter.entry.n_elements > 0) entries_.push_back(parameter.entry);
+    if (parameter.entry.n_elements == 0) continue;
+    entries_.push_back(parameter.entry);
+    if (extra_tensors_.empty()) continue;
+    const bool plain = parameter.extra < 0;
+    extras_.push_back(plain ? Extras{}
+                            : extra_tensors_[static_cast<size_t>(parameter.extra)].entry);
   }
   if (!same_active) {
     ++generation_;
@@ -490,7 +573,7 @@ bool HostPlan::look() {
   return apart_ && !(writes_grads && grads_overlap());
 }
 
-void HostPlan::bump_versions() const {
+void HostPlan::bump_versions() {
   if (!reads_libtorch()) return;  // read_grads() has
   const bool grads = step_.write_grads && step_.grad_scale != nullptr;
   for (const Parameter& parameter : parameters_) {
@@ -499,6 +582,12 @@ void HostPlan::bump_versions() const {
     const Group& group = groups_[static_cast<size_t>(parameter.entry.group)];
     if (group.momentum != 0) parameter.momentum_look.bump_version();
     if (grads) parameter.grad_look.bump_version();
+    if (parameter.extra < 0) continue;
+    Extra& extra = extra_tensors_[static_cast<size_t>(parameter.extra)];
+    if (extra.ema) extra.ema_look.bump_version();
+    if (!extra.master) continue;
+    extra.master_look.bump_version();
+    extra.version = parameter.tensor_look.version();
   }
 }
 

@@ -30,15 +30,17 @@ struct StepInputs {
 
 class HostPlan {
  public:
-  // params, momentum_buffers (tensor or None), first_steps (tensor or None), group_of: one entry a
-  // parameter. schedules: (segments, values) as Schedule.pack() gives them; schedule_of (of the
-  // rate) and momentum_schedule_of: one index a group, -1 for none. t: int64 scalar; lr: float64,
-  // one element a group. norms: of LARS, see Norms in fused_warmup/_step/norms.py; None in SGD.
+  // params, momentum_buffers, first_steps, emas, masters (each a tensor or None), group_of: one
+  // entry a parameter; emas and masters may be empty: nobody has one. schedules: (segments, values)
+  // as Schedule.pack() gives them; schedule_of (of the rate), momentum_schedule_of and
+  // ema_schedule_of: one index a group, -1 for none. t: int64 scalar; lr: float64, one element a
+  // group. norms: of LARS, see Norms in fused_warmup/_step/norms.py; None in SGD.
   HostPlan(const py::list& params, const py::list& momentum_buffers, const py::list& first_steps,
            const std::vector<int32_t>& group_of, const py::list& schedules,
            const std::vector<int32_t>& schedule_of,
            const std::vector<int32_t>& momentum_schedule_of, const py::object& t,
-           const py::object& lr, const py::object& norms);
+           const py::object& lr, const py::list& emas, const py::list& masters,
+           const std::vector<int32_t>& ema_schedule_of, const py::object& norms);
   virtual ~HostPlan() = default;
 
   // The parts of a step, in this order; host_step.cpp calls them for all plans of an optimizer.
@@ -52,7 +54,7 @@ class HostPlan {
   // Whether found_inf is known, on the host, to skip the step.
   virtual bool skips() const { return false; }
   // Tells autograd that the launch writes to the active parameters, and to their gradients.
-  void bump_versions() const;
+  void bump_versions();
   // What a launch needs on its device and may fail for; comes before the first launch of any plan.
   virtual void stage() {}
   // The first of LARS's two launches, which launch_kernel() makes itself unless measure() did.
@@ -83,6 +85,10 @@ class HostPlan {
       visit(parameter.momentum_buffer);
       visit(parameter.first_step);
     }
+    for (Extra& extra : extra_tensors_) {
+      visit(extra.ema);
+      visit(extra.master);
+    }
     for (py::object& each : lr_tensors_) visit(each);
     for (py::object& each : grads_) visit(each);
     for (py::object& each : norm_tensors_) visit(each);
@@ -108,6 +114,7 @@ class HostPlan {
   bool look_at_rates();
 
   std::vector<TensorEntry> entries_;  // of active parameters, empty tensors left out
+  std::vector<Extras> extras_;        // as many; none where no parameter of the plan has any
   std::vector<Group> groups_;
   std::vector<Schedule> schedules_;
   StepScalars step_{};
@@ -129,13 +136,24 @@ class HostPlan {
     Place place, momentum_place, grad_place;
     TensorEntry entry;
     PyTypeObject* type;
-    size_t gap;  // of the gradient, in written_
+    size_t gap;     // of the gradient, in written_
+    int32_t extra;  // in extra_tensors_; -1: none
     bool active;
     bool own_grad;  // .grad is torch's own attribute, not a subclass's
   };
 
+  // What a parameter may have beside what all have.
+  struct Extra {
+    py::object ema, master;
+    TensorLook ema_look, master_look;
+    Place ema_place, master_place;
+    int64_t version = 0;  // of a parameter with a master, when the master was last its own
+    Extras entry{};
+  };
+
   void add_parameter(const py::object& tensor, const py::object& momentum_buffer,
-                     const py::object& first_step, int32_t group, const py::object& torch_grad);
+                     const py::object& first_step, int32_t group, const py::object& torch_grad,
+                     const py::object& ema, const py::object& master);
   void prefetch(size_t begin, size_t end) const;
   bool has_group(size_t group) const;
   bool in_range(const Group& group) const;
@@ -148,13 +166,17 @@ class HostPlan {
   bool look_at(size_t i, const TensorLook& look, PyObject* object, Place* place,
                DLTensor* view) const;
   bool look_at_mark(size_t i);
+  bool look_at_extras(size_t i, DLTensor* view);
+  bool read_averaging(PyObject* dict, bool may_ask, Group* group) const;
   bool find_apart();
   bool is_apart(Parameter& parameter) const;
   bool grads_overlap() const;
 
   std::vector<Parameter> parameters_;
   Layouts layouts_;
-  std::vector<int32_t> schedule_of_, momentum_schedule_of_;
+  std::vector<Extra> extra_tensors_;
+  std::vector<bool> averages_;  // whether a group has averages
+  std::vector<int32_t> schedule_of_, momentum_schedule_of_, ema_schedule_of_;
   std::vector<std::vector<Segment>> segments_;
   std::vector<std::vector<double>> values_;
   py::object t_, lr_, active_;

@@ -65,6 +65,14 @@ bool read_number(PyObject* group, PyObject* key, bool may_ask, double* out) {
   return true;
 }
 
+bool read_count(PyObject* group, PyObject* key, int64_t* out) {
+  PyObject* value = PyDict_GetItem(group, key);
+  if (value == nullptr || !PyLong_CheckExact(value)) return false;
+  int overflow = 0;
+  *out = PyLong_AsLongLongAndOverflow(value, &overflow);
+  return overflow == 0;
+}
+
 bool read_flag(PyObject* group, PyObject* key, bool may_ask, int32_t* out) {
   PyObject* value = PyDict_GetItem(group, key);
   if (value == nullptr) return false;

@@ -12,6 +12,9 @@ namespace fused_warmup {
 // and no Python error set, where it is no number: Python has the words for that.
 bool read_number(PyObject* group, PyObject* key, bool may_ask, double* out);
 
+// The option called `key` as a whole number, which must be Python's own.
+bool read_count(PyObject* group, PyObject* key, int64_t* out);
+
 // The option called `key` as a switch: a number or None, on where Python takes it for true.
 bool read_flag(PyObject* group, PyObject* key, bool may_ask, int32_t* out);
 

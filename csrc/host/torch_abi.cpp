@@ -30,6 +30,9 @@ constexpr const char* GRAD_OF = "_ZNK3c1010TensorImpl4gradEv";
 // void torch::autograd::impl::bump_version(const at::Tensor&)
 using BumpVersion = void (*)(Tensor* tensor);
 constexpr const char* BUMP_VERSION = "_ZN5torch8autograd4impl12bump_versionERKN2at6TensorE";
+// int64_t at::TensorBase::_version() const
+using Version = int64_t (*)(Tensor* tensor);
+constexpr const char* VERSION = "_ZNK2at10TensorBase8_versionEv";
 // bool at::native::is_neg(const at::Tensor&): whether memory is to be read with the opposite sign.
 using IsNeg = bool (*)(Tensor* tensor);
 constexpr const char* IS_NEG = "_ZN2at6native6is_negERKNS_6TensorE";
@@ -48,6 +51,7 @@ struct Functions {
   TensorFromPyObject from_object = nullptr;
   GradOf grad_of = nullptr;
   BumpVersion bump_version = nullptr;
+  Version version = nullptr;
   IsNeg is_neg = nullptr;
   ProfilerEnabled profiler_enabled = nullptr;  // null where this release lacks it
 
@@ -85,6 +89,7 @@ bool Functions::find_symbols() {
   find("aoti_torch_get_device_index", &get_device_index);
   find("aoti_torch_delete_tensor_object", &delete_tensor);
   find(BUMP_VERSION, &bump_version);
+  find(VERSION, &version);
   find(IS_NEG, &is_neg);
   find(GRAD_OF, &grad_of);  // of libc10, which libtorch_cpu needs
   for (const auto& [name, code] : {std::pair{"aoti_torch_layout_strided", &strided},
@@ -196,9 +201,10 @@ bool Functions::try_them() {
   leaf.attr("grad") = py::none();
   if (*grad_of(*tensor_of(leaf)) != undefined) return false;
 
-  const auto version = leaf.attr("_version").cast<int64_t>();
+  const auto before = leaf.attr("_version").cast<int64_t>();
   bump_version(tensor_of(leaf));
-  return leaf.attr("_version").cast<int64_t>() == version + 1;
+  return leaf.attr("_version").cast<int64_t>() == before + 1 &&
+         version(tensor_of(leaf)) == before + 1;
 }
 
 const Functions* find_functions() {
@@ -306,6 +312,14 @@ bool TensorLook::fits_storage(const DLTensor& view, int64_t storage_bytes) const
 }
 
 void TensorLook::bump_version() const { torch->bump_version(tensor_); }
+
+int64_t TensorLook::version() const {
+  try {
+    return torch->version(tensor_);
+  } catch (const std::exception&) {
+    return -1;
+  }
+}
 
 int TensorLook::first_part() { return torch->storage_word; }
 

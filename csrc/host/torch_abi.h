@@ -5,7 +5,7 @@
 //
 // Most are of torch's stable C interface:
 // https://docs.pytorch.org/docs/stable/notes/libtorch_stable_abi.html
-// Three are C++ functions, for a tensor's gradient, its version and its sign, which no stable
+// Four are C++ functions, for a tensor's gradient, its version and its sign, which no stable
 // interface offers yet. Before any of them is relied on, all are tried on tensors whose answers are
 // known (`reads_libtorch`), so that no list of releases need be kept.
 #pragma once
@@ -48,6 +48,9 @@ class TensorLook {
   // Tells autograd that the tensor has been written to. Throws for an inference tensor outside of
   // inference mode.
   void bump_version() const;
+
+  // How often it has been written to; -1 where nobody counts, for an inference tensor.
+  int64_t version() const;
 
   // What a look reads lies three levels deep: the pointer to the tensor's implementation, the
   // implementation, and what that points to. Each of these asks the processor for one level and

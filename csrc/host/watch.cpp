@@ -3,19 +3,24 @@
 namespace fused_warmup {
 namespace {
 
+constexpr int N_WATCHED = 5;
+
 PyObject* const* watched_names() {
-  static PyObject* const names[] = {PyUnicode_InternFromString("step"),
-                                    PyUnicode_InternFromString("momentum_buffer"),
-                                    PyUnicode_InternFromString("first_step")};
+  static PyObject* const names[N_WATCHED] = {
+      PyUnicode_InternFromString("step"), PyUnicode_InternFromString("momentum_buffer"),
+      PyUnicode_InternFromString("first_step"), PyUnicode_InternFromString("ema"),
+      PyUnicode_InternFromString("master_param")};
   return names;
 }
 
 // Names are interned nearly always, so identity answers first.
 bool is_watched(PyObject* key) {
   PyObject* const* names = watched_names();
-  if (key == names[0] || key == names[1] || key == names[2]) return true;
+  for (int i = 0; i < N_WATCHED; ++i) {
+    if (key == names[i]) return true;
+  }
   if (!PyUnicode_Check(key)) return false;
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < N_WATCHED; ++i) {
     if (PyUnicode_Compare(key, names[i]) == 0) return true;
   }
   return false;
@@ -40,6 +45,19 @@ bool visit_state(PyObject* state, See see) {
   return true;
 }
 
+// What says of a group which tensors its parameters have beside the momentum.
+template <typename See>
+bool visit_extras(PyObject* group, See see) {
+  static PyObject* const decay_name = PyUnicode_InternFromString("ema_decay");
+  static PyObject* const schedule_name = PyUnicode_InternFromString("ema_schedule");
+  static PyObject* const master_name = PyUnicode_InternFromString("master_weights");
+  if (!see(PyDict_GetItem(group, master_name))) return false;
+  PyObject* decay = PyDict_GetItem(group, decay_name);
+  if (decay == nullptr || decay == Py_None) return see(Py_None);
+  PyObject* schedule = PyDict_GetItem(group, schedule_name);
+  return see(schedule == Py_None ? Py_True : schedule);  // not as without averages
+}
+
 template <typename See>
 bool visit_groups(PyObject* groups, See see) {
   static PyObject* const params_name = PyUnicode_InternFromString("params");
@@ -50,7 +68,7 @@ bool visit_groups(PyObject* groups, See see) {
     if (!see(group)) return false;  // before a key's own comparison can take it away
     PyObject* params = PyDict_GetItem(group, params_name);
     if (!see(params) || !see(PyDict_GetItem(group, schedule_name)) ||
-        !see(PyDict_GetItem(group, momentum_schedule_name))) {
+        !see(PyDict_GetItem(group, momentum_schedule_name)) || !visit_extras(group, see)) {
       return false;
     }
     if (params == nullptr || !PyList_Check(params)) continue;

@@ -34,6 +34,19 @@ struct TensorEntry {
 };
 static_assert(sizeof(TensorEntry) == 56, "no padding");
 
+// What a parameter may have beside its entry, at the same index. A launch in which none has any is
+// given no such table.
+struct Extras {
+  // Exponential moving average of the parameter, in the type of the arithmetic; null: none.
+  void* ema;
+  // Of a parameter with a float32 master copy, which its entry has as `param`: the parameter
+  // itself, which gets the master's values rounded. Null: the entry has the parameter itself.
+  void* rounded;
+  DType rounded_dtype;
+  int32_t reserved;
+};
+static_assert(sizeof(Extras) == 24, "no padding");
+
 // One parameter group. Hyper-parameters stay float64, as Python has them, until they meet the
 // element type.
 struct Group {
@@ -42,24 +55,30 @@ struct Group {
   double weight_decay;
   double momentum;  // base momentum
   double dampening;
+  double ema_decay;           // base decay of averages; read where an entry has one
+  int64_t ema_every;          // averages are updated at every so many steps,
+  int64_t ema_start;          // from this step on, where they are copies first; -1: from the start
   DType lr_dtype;             // of the tensor lr
   int32_t schedule;           // of the rate: index, -1 for none
   int32_t momentum_schedule;  // likewise
+  int32_t ema_schedule;       // likewise
   int32_t nesterov;
   int32_t maximize;
   // Those of LARS; 0 in SGD.
   int32_t adapt;
   int32_t trust_clip;
   int32_t lr_in_momentum;
+  int32_t reserved;
   double trust_coefficient;
   double trust_eps;
 };
-static_assert(sizeof(Group) == 88, "no padding");
+static_assert(sizeof(Group) == 120, "no padding");
 
 // What a group's schedules make of its base values at one step.
 struct Rates {
   double lr;
   double momentum;
+  double ema_weight;  // of parameters in their averages, in launches with extras; 0: these stay
 };
 
 // The scalars of a step that live in memory and may differ from one replay to the next.
@@ -98,8 +117,33 @@ FW_INLINE double rate_at(const Group& group, const Schedule* schedules, int64_t 
   return base * factor_at(schedules, momentum ? group.momentum_schedule : group.schedule, t);
 }
 
+// The weight with which a parameter goes into its average after step t, at which the decay's
+// schedule has this factor. Steps and starts count as in Lightning's WeightAveraging; the first
+// update of an average that is given a start is a copy, as torch's AveragedModel makes it.
+FW_INLINE double ema_weight(const Group& group, double factor, int64_t t) {
+  const int64_t start = group.ema_start < 0 ? 0 : group.ema_start;
+  if (t < start || t % group.ema_every != 0) return 0.0;
+  if (group.ema_start >= 0 && t - start < group.ema_every) return 1.0;
+  return 1.0 - group.ema_decay * factor;
+}
+
+FW_INLINE double ema_weight_at(const Group& group, const Schedule* schedules, int64_t t) {
+  return ema_weight(group, factor_at(schedules, group.ema_schedule, t), t);
+}
+
+// One field of Rates by its index, for threads that work out all of them at the same time.
+FW_INLINE double track_at(const Group& group, const Schedule* schedules, int64_t t, int track) {
+  const int32_t schedule = track == 0   ? group.schedule
+                           : track == 1 ? group.momentum_schedule
+                                        : group.ema_schedule;
+  const double factor = factor_at(schedules, schedule, t);
+  if (track == 2) return ema_weight(group, factor, t);
+  const double base = track == 0 ? base_lr(group) : group.momentum;
+  return track == 1 && base == 0 ? 0.0 : base * factor;
+}
+
 FW_INLINE Rates rates_at(const Group& group, const Schedule* schedules, int64_t t) {
-  return {rate_at(group, schedules, t, false), rate_at(group, schedules, t, true)};
+  return {rate_at(group, schedules, t, false), rate_at(group, schedules, t, true), 0.0};
 }
 
 // GradScaler's own reciprocal: in float64, then rounded to float32.

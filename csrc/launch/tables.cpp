@@ -6,8 +6,9 @@
 
 namespace fused_warmup {
 
-void LaunchTables::build(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups,
-                         const std::vector<Schedule>& schedules, int32_t n_shares) {
+void LaunchTables::build(const std::vector<TensorEntry>& entries, const std::vector<Extras>& extras,
+                         const std::vector<Group>& groups, const std::vector<Schedule>& schedules,
+                         int32_t n_shares) {
   const std::vector<int64_t> line = make_line(entries);
   const std::vector<Share> shares = make_shares(line, n_shares);
 
@@ -19,6 +20,7 @@ void LaunchTables::build(const std::vector<TensorEntry>& entries, const std::vec
     return at;
   };
   append(entries.data(), entries.size() * sizeof(TensorEntry));
+  extras_at_ = append(extras.data(), extras.size() * sizeof(Extras));
   groups_at_ = append(groups.data(), groups.size() * sizeof(Group));
   line_at_ = append(line.data(), line.size() * sizeof(int64_t));
   shares_at_ = append(shares.data(), shares.size() * sizeof(Share));
@@ -34,17 +36,19 @@ void LaunchTables::build(const std::vector<TensorEntry>& entries, const std::vec
   n_entries_ = static_cast<int32_t>(entries.size());
   n_groups_ = static_cast<int32_t>(groups.size());
   n_shares_ = n_shares;
+  has_extras_ = !extras.empty();
   n_schedules_ = schedules.size();
 }
 
-bool LaunchTables::holds(const std::vector<TensorEntry>& entries,
+bool LaunchTables::holds(const std::vector<TensorEntry>& entries, const std::vector<Extras>& extras,
                          const std::vector<Group>& groups) const {
   const auto is_at = [this](size_t at, const void* from, size_t size) {
     return size == 0 || std::memcmp(bytes_.data() + at, from, size) == 0;
   };
   return entries.size() == static_cast<size_t>(n_entries_) &&
-         groups.size() == static_cast<size_t>(n_groups_) &&
+         groups.size() == static_cast<size_t>(n_groups_) && has_extras_ == !extras.empty() &&
          is_at(0, entries.data(), entries.size() * sizeof(TensorEntry)) &&
+         is_at(extras_at_, extras.data(), extras.size() * sizeof(Extras)) &&
          is_at(groups_at_, groups.data(), groups.size() * sizeof(Group));
 }
 
@@ -54,8 +58,10 @@ bool LaunchTables::replace(size_t at, const void* from, size_t size) {
   return true;
 }
 
-bool LaunchTables::update_entries(const std::vector<TensorEntry>& entries) {
-  return replace(0, entries.data(), entries.size() * sizeof(TensorEntry));
+bool LaunchTables::update_entries(const std::vector<TensorEntry>& entries,
+                                  const std::vector<Extras>& extras) {
+  const bool extras_differ = replace(extras_at_, extras.data(), extras.size() * sizeof(Extras));
+  return replace(0, entries.data(), entries.size() * sizeof(TensorEntry)) || extras_differ;
 }
 
 bool LaunchTables::update_groups(const std::vector<Group>& groups) {

@@ -64,4 +64,25 @@ FW_INLINE void sgd_update(opmath_t& param, opmath_t& grad, opmath_t& momentum_bu
   param = fmadd(h.neg_lr, d, param);
 }
 
+// torch.lerp's weight in the form that one multiply-add takes.
+template <typename opmath_t>
+struct LerpWeight {
+  opmath_t coefficient;
+  bool from_end;
+};
+
+template <typename opmath_t>
+FW_INLINE LerpWeight<opmath_t> make_lerp_weight(double weight) {
+  const opmath_t w = static_cast<opmath_t>(weight);
+  // Counted from the nearer end, as ATen/native/Lerp.h has it.
+  const bool from_end = ::fabs(w) >= opmath_t(0.5);
+  return {from_end ? w - opmath_t(1) : w, from_end};
+}
+
+// torch.lerp(start, end, weight): what an average becomes that `end`, the parameter, goes into.
+template <typename opmath_t>
+FW_INLINE opmath_t lerp(opmath_t start, opmath_t end, const LerpWeight<opmath_t>& weight) {
+  return fmadd(weight.coefficient, end - start, weight.from_end ? end : start);
+}
+
 }  // namespace fused_warmup

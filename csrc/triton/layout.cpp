@@ -37,6 +37,12 @@ py::dict layout() {
       FIELD(TensorEntry, group),
       FIELD(TensorEntry, row),
   });
+  layout["Extras"] = table({
+      {"size", sizeof(Extras)},
+      FIELD(Extras, ema),
+      FIELD(Extras, rounded),
+      FIELD(Extras, rounded_dtype),
+  });
   layout["Group"] = table({
       {"size", sizeof(Group)},
       FIELD(Group, lr),
@@ -44,9 +50,13 @@ py::dict layout() {
       FIELD(Group, weight_decay),
       FIELD(Group, momentum),
       FIELD(Group, dampening),
+      FIELD(Group, ema_decay),
+      FIELD(Group, ema_every),
+      FIELD(Group, ema_start),
       FIELD(Group, lr_dtype),
       FIELD(Group, schedule),
       FIELD(Group, momentum_schedule),
+      FIELD(Group, ema_schedule),
       FIELD(Group, nesterov),
       FIELD(Group, maximize),
       FIELD(Group, adapt),

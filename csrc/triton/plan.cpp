@@ -9,7 +9,7 @@ uintptr_t address(const void* pointer) { return reinterpret_cast<uintptr_t>(poin
 
 void TritonPlan::launch(bool measures, bool updates, bool advance) {
   auto& tables = tables_.cast<triton::Tables&>();
-  tables.refresh(entries_, groups_, schedules_, generation_, max_shares_);
+  tables.refresh(entries_, extras_, groups_, schedules_, generation_, max_shares_);
   const bool writes_grads = step_.write_grads && step_.grad_scale != nullptr;
   py::object norms = py::none();
   if (is_lars()) {
@@ -18,7 +18,7 @@ void TritonPlan::launch(bool measures, bool updates, bool advance) {
   }
   const py::object captured =
       launcher_(tables_, tables.content(), tables.n_shares(), tables.dtype_pairs(), writes_grads,
-                address(step_.t), address(step_.lr), address(step_.found_inf),
+                tables.has_extras(), address(step_.t), address(step_.lr), address(step_.found_inf),
                 address(step_.grad_scale), advance ? 1 : 0, norms, measures, updates);
   if (captured.ptr() == Py_True) hold_scalars();
 }

@@ -21,19 +21,20 @@ uint32_t pairs_of(const std::vector<TensorEntry>& entries) {
 
 }  // namespace
 
-void Tables::refresh(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups,
-                     const std::vector<Schedule>& schedules, uint64_t generation,
-                     int32_t max_shares) {
+void Tables::refresh(const std::vector<TensorEntry>& entries, const std::vector<Extras>& extras,
+                     const std::vector<Group>& groups, const std::vector<Schedule>& schedules,
+                     uint64_t generation, int32_t max_shares) {
   if (generation_ != generation) {
     const int64_t useful = std::max<int64_t>(1, work_of(entries) / MIN_SHARE);
-    build(entries, groups, schedules, static_cast<int32_t>(std::min<int64_t>(max_shares, useful)));
+    build(entries, extras, groups, schedules,
+          static_cast<int32_t>(std::min<int64_t>(max_shares, useful)));
     dtype_pairs_ = pairs_of(entries);
     generation_ = generation;
     ++layout_;
     ++content_;
     return;
   }
-  const bool entries_differ = update_entries(entries);
+  const bool entries_differ = update_entries(entries, extras);
   if (entries_differ) dtype_pairs_ = pairs_of(entries);  // a gradient may come in another dtype
   if (update_groups(groups) || entries_differ) ++content_;
 }
@@ -43,8 +44,9 @@ void Tables::write(uintptr_t base, uintptr_t to, size_t size) {
   std::memcpy(reinterpret_cast<void*>(to), data(), std::min(size, this->size()));
 }
 
-std::array<size_t, 5> Tables::places() const {
-  return {groups_at(), line_at(), shares_at(), schedules_at(), static_cast<size_t>(n_groups())};
+std::array<size_t, 6> Tables::places() const {
+  return {extras_at(), groups_at(),    line_at(),
+          shares_at(), schedules_at(), static_cast<size_t>(n_groups())};
 }
 
 }  // namespace triton

@@ -13,13 +13,14 @@ class Tables : public LaunchTables {
  public:
   // Brings the tables up to date. max_shares: how many programs the device holds at a time.
   // generation tells whether the set of tensors is still that of the last call.
-  void refresh(const std::vector<TensorEntry>& entries, const std::vector<Group>& groups,
-               const std::vector<Schedule>& schedules, uint64_t generation, int32_t max_shares);
+  void refresh(const std::vector<TensorEntry>& entries, const std::vector<Extras>& extras,
+               const std::vector<Group>& groups, const std::vector<Schedule>& schedules,
+               uint64_t generation, int32_t max_shares);
 
   // Writes the first `size` bytes to `to`, as they will lie in tables at `base`.
   void write(uintptr_t base, uintptr_t to, size_t size);
-  // Where groups, line, shares and schedules lie in the tables; and the number of groups.
-  std::array<size_t, 5> places() const;
+  // Where extras, groups, line, shares and schedules lie in the tables; and the number of groups.
+  std::array<size_t, 6> places() const;
 
   // Counts the changes of any byte; and those of more than the part that may change each step.
   uint64_t content() const { return content_; }

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from .._tensors.memory import has_memory, is_expanded, is_row, is_scalar, on_host
-from .._tensors.shards import split_as
+from .._tensors.shards import local_of, split_as
 from ..schedules import Schedule
 from ..schedules.checks import INT64_MAX
+from .extras import ema_weight, reread_master, widened
 from .lars import layer_rate_of, sum_of_squares
 
 FIRST_STEP_NEVER = -1
@@ -79,11 +80,6 @@ def count_step(counter: Tensor) -> None:
     counter.add_(counter.ne(INT64_MAX))
 
 
-def widened(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype in which elements of ``dtype`` are updated."""
-    return torch.float32 if dtype.is_floating_point and dtype.itemsize < 4 else dtype
-
-
 def put_gradient(param: Tensor, grad: Tensor, values: Tensor) -> None:
     """Write ``values`` into a parameter's gradient, which may share memory within itself."""
     strided = grad.layout == torch.strided
@@ -120,9 +116,15 @@ class ReferencePlan:
         momentum_schedule_of: Sequence[int],
         t: Tensor,
         lr: Tensor,
+        emas: Sequence[Tensor | None] = (),
+        masters: Sequence[Tensor | None] = (),
+        ema_schedule_of: Sequence[int] = (),
         norms: Any = None,
     ) -> None:
         self.params = params
+        self.emas = emas or [None] * len(params)
+        self.masters = masters or [None] * len(params)
+        self.ema_schedule_of = ema_schedule_of
         self.momentum_buffers = momentum_buffers
         self.first_steps = first_steps
         self.group_of = group_of
@@ -161,6 +163,8 @@ class ReferencePlan:
 
     def _has_state_for(self, i: int, group: Mapping[str, Any]) -> bool:
         p, buffer, mark = self.params[i], self.momentum_buffers[i], self.first_steps[i]
+        master = self.masters[i]
+        p = p if master is None else master
         if mark is not None and not is_scalar(mark, torch.int64):
             return False
         if group["momentum"] == 0:
@@ -173,7 +177,8 @@ class ReferencePlan:
     @torch.no_grad()
     def measure(self) -> None:
         """Leave the sums of squares of parameters and gradients in ``norms``."""
-        for row, param, grad in zip(self.norms.rows, self.params, self._grads, strict=True):
+        params = [p if m is None else m for p, m in zip(self.params, self.masters, strict=True)]
+        for row, param, grad in zip(self.norms.rows, params, self._grads, strict=True):
             if grad is not None:
                 # The update's operations would bring the two together, too.
                 own = self._unscaled(split_as(grad, param), widened(param.dtype))
@@ -194,12 +199,16 @@ class ReferencePlan:
         t = int(on_host(self.t, 0))
         rates = [self._rate(i, t) for i in range(len(self._groups))]
         momenta = [self._momentum(i, t) for i in range(len(self._groups))]
+        weights = [self._ema_weight(i, t) for i in range(len(self._groups))]
         for i, grad in enumerate(grads):
             if grad is None or grad.numel() == 0:
                 continue
             group = self.group_of[i]
             with torch.set_grad_enabled(self._groups[group]["differentiable"]):
                 self._update(i, grad, rates[group], momenta[group], t)
+            ema = self.emas[i]
+            if ema is not None and weights[group] != 0:
+                self._average(i, ema, weights[group])
         with torch.no_grad():
             for i, rate in enumerate(rates):
                 self.lr[i] = rate.detach() if isinstance(rate, Tensor) else rate
@@ -223,6 +232,18 @@ class ReferencePlan:
             return momentum  # type: ignore[no-any-return]
         return momentum * self.schedules[index](t)  # type: ignore[no-any-return]
 
+    def _ema_weight(self, group: int, t: int) -> float:
+        if self._groups[group].get("ema_decay") is None:
+            return 0.0
+        index = self.ema_schedule_of[group]
+        return ema_weight(self._groups[group], self.schedules[index](t) if index >= 0 else 1.0, t)
+
+    @torch.no_grad()
+    def _average(self, i: int, ema: Tensor, weight: float) -> None:
+        master = self.masters[i]
+        param, ema = local_of(self.params[i] if master is None else master), local_of(ema)
+        ema.lerp_(param.detach().to(ema.dtype), weight)
+
     def _update(self, i: int, grad: Tensor, lr: float | Tensor, momentum: float, t: int) -> None:
         param, buffer, flag = self.params[i], self.momentum_buffers[i], self.first_steps[i]
         group = self._groups[self.group_of[i]]
@@ -242,9 +263,13 @@ class ReferencePlan:
             lr = float(on_host(lr, 1.0))
             squares = self.norms.squares[self.norms.rows[i]].tolist()
             layer_rate, lr = layer_rate_of(squares, group, lr, torch.finfo(wide).max)
+        master = self.masters[i]
         narrow = param.dtype != wide
         wide_param = param.to(wide) if narrow else param
-        wide_buffer = buffer.to(wide) if narrow and buffer is not None else buffer
+        if master is not None:
+            reread_master(param, master)
+            wide_param = master
+        wide_buffer = buffer.to(wide) if buffer is not None and buffer.dtype != wide else buffer
         sgd_reference(
             wide_param,
             d,
@@ -260,5 +285,5 @@ class ReferencePlan:
         )
         if narrow:
             param.copy_(wide_param)
-            if buffer is not None and wide_buffer is not None:
+            if buffer is not None and wide_buffer is not None and wide_buffer is not buffer:
                 buffer.copy_(wide_buffer)

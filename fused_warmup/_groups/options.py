@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._tensors.memory import has_number
 from ..schedules import Schedule
 from ..schedules.checks import shown
 from ..schedules.plain import PlainSchedule
+from .averaging import check_averaging
+from .values import check_flag, check_number, check_tensor_lr
 
 DEFAULTS: dict[str, Any] = {
     "nesterov": False,
@@ -21,6 +22,11 @@ DEFAULTS: dict[str, Any] = {
     "fused": None,
     "schedule": None,
     "momentum_schedule": None,
+    "ema_decay": None,
+    "ema_schedule": None,
+    "ema_every": 1,
+    "ema_start": None,
+    "master_weights": False,
 }
 LARS_DEFAULTS: dict[str, Any] = {
     "trust_coefficient": 0.001,
@@ -30,32 +36,11 @@ LARS_DEFAULTS: dict[str, Any] = {
     "adapt": True,
 }
 """Those of a group of LARS, beside the options of SGD."""
-SCHEDULES = {"schedule": "lr", "momentum_schedule": "momentum"}
+SCHEDULES = {"schedule": "lr", "momentum_schedule": "momentum", "ema_schedule": "ema_decay"}
 """The options that are schedules, and what each is a factor of."""
 LEAST_LR = -1e-12
 """The lowest rate that is taken: a torch scheduler that ends at 0 may come out a rounding below."""
-FLAGS = ("nesterov", "maximize", "differentiable", "foreach", "fused")
-
-
-def check_tensor_lr(lr: Tensor) -> None:
-    """Check what a tensor lr is, not its value, which may be on a device.
-
-    Raises:
-        TypeError: It is of another dtype or layout, or its memory was taken away.
-        ValueError: It has more elements than one, or none.
-    """
-    if lr.numel() != 1:
-        raise ValueError(
-            f"Tensor lr must be 1-element, got shape {tuple(lr.shape)}: use one parameter "
-            "group for each rate"
-        )
-    if not has_number(lr):
-        raise TypeError(
-            f"Tensor lr must hold a number, got one of layout {lr.layout} on {lr.device} "
-            "without memory of its own: pass torch.tensor(number)"
-        )
-    if not lr.is_floating_point():
-        raise TypeError(f"Tensor lr must be of a floating dtype, got {lr.dtype}: cast it")
+FLAGS = ("nesterov", "maximize", "differentiable", "foreach", "fused", "master_weights")
 
 
 def check(group: Mapping[str, Any]) -> None:
@@ -72,17 +57,23 @@ def check(group: Mapping[str, Any]) -> None:
     if isinstance(lr, Tensor):
         check_tensor_lr(lr)
     if not isinstance(lr, Tensor) or _is_on_the_host(lr):
-        _check_number("learning rate", lr, "a schedule may still bring the rate to 0", LEAST_LR)
-    _check_number("momentum value", group["momentum"], "0 turns momentum off")
-    _check_number("weight_decay value", group["weight_decay"], "0 turns weight decay off")
-    _check_number("dampening value", group["dampening"], "0 turns dampening off", -math.inf)
+        check_number("learning rate", lr, "a schedule may still bring the rate to 0", LEAST_LR)
+    check_number("momentum value", group["momentum"], "0 turns momentum off")
+    check_number("weight_decay value", group["weight_decay"], "0 turns weight decay off")
+    check_number("dampening value", group["dampening"], "0 turns dampening off", -math.inf)
     for name in FLAGS:
         check_flag(name, group.get(name))
     if is_lars(group):
-        _check_number("trust_coefficient", group["trust_coefficient"], "the paper has 0.001")
-        _check_number("eps value", group["eps"], "0 adds nothing")
+        check_number("trust_coefficient", group["trust_coefficient"], "the paper has 0.001")
+        check_number("eps value", group["eps"], "0 adds nothing")
         for name in ("trust_clip", "lr_in_momentum", "adapt"):
             check_flag(name, group[name])
+    check_averaging(group)
+    if group.get("master_weights") and group.get("differentiable"):
+        raise ValueError(
+            "master_weights=True with differentiable=True: autograd cannot run through the "
+            "rounding of a master, turn one of the two off"
+        )
 
 
 def is_lars(group: Mapping[str, Any]) -> bool:
@@ -133,73 +124,6 @@ def settle(groups: Iterable[dict[str, Any]]) -> None:
 def _is_on_the_host(tensor: Tensor) -> bool:
     # Elsewhere, reading it would wait for a device or, in a wrapper around a tensor, fail.
     return tensor.device.type == "cpu" and type(tensor) in (Tensor, torch.nn.Parameter)
-
-
-def _check_number(what: str, value: Any, remedy: str, least: float = 0.0) -> None:
-    if isinstance(value, Tensor) and value.numel() != 1:
-        raise ValueError(
-            f"Invalid {what}: a tensor of shape {tuple(value.shape)}, it must have one element: "
-            f"use one parameter group for each value ({remedy})"
-        )
-    if isinstance(value, Tensor) and not has_number(value):
-        raise TypeError(
-            f"Invalid {what}: a tensor of layout {value.layout} on {value.device} without "
-            f"memory of its own, it must be a number: pass a float ({remedy})"
-        )
-    if not is_number(value):
-        raise TypeError(
-            f"Invalid {what}: {value!r}, it must be a number: pass a float ({remedy}{_hint(value)})"
-        )
-    try:
-        number = float(value.detach() if isinstance(value, Tensor) else value)
-    except OverflowError:  # an int
-        number = math.inf
-    if not math.isfinite(number) or number < least:
-        bound = "finite" if least == -math.inf else "finite and not negative"
-        raise ValueError(f"Invalid {what}: {value}, it must be {bound} ({remedy})")
-
-
-def check_scalar(name: str, value: Any) -> None:
-    """Check a scalar of AMP's that is not a tensor.
-
-    Raises:
-        TypeError: It is no number.
-    """
-    if not is_number(value):
-        raise TypeError(
-            f"{name}={value!r} is a {type(value).__name__}, it must be a number: leave it to "
-            "GradScaler, or set it to a tensor of one element"
-        )
-
-
-def check_flag(name: str, value: Any) -> None:
-    """Check an option that is on or off; None is off, and so are numbers that are 0.
-
-    Raises:
-        TypeError: It is text, "False" for one, or something else that merely has a truth value.
-    """
-    if not (value is None or isinstance(value, bool) or is_number(value)):
-        raise TypeError(f"Invalid {name}: {value!r}, it must be a bool: pass True or False")
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether an option is a real number of Python's, numpy's or torch's."""
-    if isinstance(value, (int, float)):
-        return True
-    if isinstance(value, Tensor):
-        return not value.is_complex()
-    # numpy's scalars and its arrays of no dimensions. Text is an array, too, of kind "U".
-    kind = getattr(getattr(value, "dtype", None), "kind", None)
-    return getattr(value, "shape", None) == () and kind in ("b", "i", "u", "f")
-
-
-def _hint(text: Any) -> str:
-    """Say where a number that came as text may come from."""
-    try:
-        float(text if isinstance(text, str) else "")
-    except ValueError:
-        return ""
-    return "; YAML takes 1e-3 for text and 1.0e-3 for a number"
 
 
 def plain_schedule(

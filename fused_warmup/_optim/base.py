@@ -5,9 +5,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from torch.nn import Module
 
 from ..schedules.plain import PlainSchedule
 from . import checkpoints
+from .averaged import averaged_model, swapped
 from .checkpoints.resuming import Source
 from .counted import CountedOptimizer
 from .scheduler import RateInForce
@@ -40,6 +42,11 @@ class BaseOptimizer(CountedOptimizer):
 
     schedule = InGroups()
     momentum_schedule = InGroups()
+    ema_decay = InGroups()
+    ema_schedule = InGroups()
+    ema_every = InGroups()
+    ema_start = InGroups()
+    master_weights = InGroups()
 
     def get_last_lr(self) -> list[float]:
         """Return the rate that the last applied step used, one float a group.
@@ -81,6 +88,69 @@ class BaseOptimizer(CountedOptimizer):
             [0.2]
         """
         return without_schedules(self)
+
+    # -- averages --------------------------------------------------------------------------------
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def averaged(self, model: Module, *, copy_buffers: bool = False) -> Module:
+        """Return a module like ``model`` whose parameters are the averages, without a copy.
+
+        Later steps move its parameters, and loads fill them. Parameters without an average, frozen
+        ones for example, are the model's own. Its buffers are the model's own, too; copy them and
+        call ``torch.optim.swa_utils.update_bn`` for batch normalization's statistics of the
+        averaged weights. A half model's averages are float32, and floating buffers become copies
+        in float32.
+
+        Args:
+            model: The model that this optimizer trains; of DistributedDataParallel, the one inside
+                is taken.
+            copy_buffers: Whether the module gets copies of the buffers.
+
+        Returns:
+            The module, in the model's mode: call ``eval()`` before an evaluation.
+
+        Raises:
+            TypeError: The model is under ``fully_shard``, which cannot be copied.
+            ValueError: None of its parameters has an average.
+
+        Example:
+            >>> import torch, fused_warmup
+            >>> model = torch.nn.Linear(1, 1, bias=False)
+            >>> torch.nn.init.zeros_(model.weight).requires_grad_()
+            Parameter containing:
+            tensor([[0.]], requires_grad=True)
+            >>> opt = fused_warmup.SGD(model.parameters(), lr=1.0, ema_decay=0.75)
+            >>> model(torch.ones(1, 1)).sum().backward()
+            >>> opt.step()
+            >>> model.weight.item(), opt.averaged(model).weight.item()
+            (-1.0, -0.25)
+        """
+        return averaged_model(self, model, copy_buffers)
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def swap_averaged(self, model: Module) -> AbstractContextManager[None]:
+        """Give ``model`` the averages for weights in a ``with`` block, in place.
+
+        At its end, and where an exception passes, the model has its weights again, to the bit.
+        Works under DistributedDataParallel and ``fully_shard``. Takes a copy of the weights
+        meanwhile; buffers stay what they are. A step inside raises. A model's ``state_dict()`` that
+        is saved inside has the averages.
+
+        Args:
+            model: The model that this optimizer trains.
+
+        Raises:
+            ValueError: None of its parameters has an average.
+            RuntimeError: It is inside such a block already.
+
+        Example:
+            >>> import torch, fused_warmup
+            >>> model = torch.nn.Linear(1, 1)
+            >>> opt = fused_warmup.SGD(model.parameters(), lr=1.0, ema_decay=0.999)
+            >>> with opt.swap_averaged(model.eval()):
+            ...     output = model(torch.ones(1, 1))
+        """
+        return swapped(self, model)
 
     def __repr__(self) -> str:
         """As torch has it, but a schedule is the calls that make it, and not all of its numbers."""

@@ -24,6 +24,7 @@ from .late_groups import inherit, warn_if_left_out
 from .state import ensure_state, settled
 from .two_rates import TwoRates
 from .unscheduled import SetAside
+from .wide_state import reread_masters, start_averages
 
 
 class UpdatesEarlier(Protocol):
@@ -49,6 +50,7 @@ class CountedOptimizer(Optimizer):
     _group_defaults: Mapping[str, Any] = options.DEFAULTS  # what older pickles may lack
     _measures = False  # whether a step needs norms, see `Plan`
     _set_aside: SetAside | None = None
+    _is_swapped = False  # whether a model has the averages for weights
     _built = False  # whether the groups that it is made with are all there
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
@@ -67,6 +69,7 @@ class CountedOptimizer(Optimizer):
         self._is_updating = False
         self._clip: Clip | None = None  # what the next step divides gradients by
         self._given = Given()
+        self._starting: set[Tensor] = set()  # parameters whose average no step has moved yet
         self._two_rates = TwoRates()
 
     # -- groups and state ------------------------------------------------------------------------
@@ -110,7 +113,10 @@ class CountedOptimizer(Optimizer):
     def _ensure_state(self, p: Tensor, group: Mapping[str, Any]) -> None:
         if is_lazy(p):  # a lazy module's, without a shape until its first forward
             return
+        before = self.state[p].get("ema") if p in self.state else None
         ensure_state(self.state, p, group)
+        if self.state[p].get("ema") is not before:
+            self._starting.add(p)
         if "step" not in self.state[p]:
             self.state[p]["step"] = self._counters.of(home(p))
 
@@ -119,7 +125,14 @@ class CountedOptimizer(Optimizer):
 
         Args:
             to_launch: Whether launches come next, which move the count.
+
+        Raises:
+            RuntimeError: Launches come next, and a model has its averages for weights.
         """
+        if to_launch and self._is_swapped:
+            raise RuntimeError(
+                "a step inside swap_averaged would train the averages: leave the block before"
+            )
         with making_state():
             options.settle(self.param_groups)
             for group in self.param_groups:
@@ -129,6 +142,9 @@ class CountedOptimizer(Optimizer):
             everything = [p for group in self.param_groups for p in group["params"]]
             self._counters.tie(self.state, everything)
             self._refresh_lr(keep=True)
+            if to_launch:
+                reread_masters(self.state, everything)
+                start_averages(self.state, self._starting)
         if to_launch:
             self._counters.leave_to_kernels()
 
@@ -248,6 +264,17 @@ class CountedOptimizer(Optimizer):
                 if home(p) in self._lr:
                     return self._lr[home(p)]
         return next(iter(self._lr.values()))
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def reread_masters(self) -> None:
+        """Let float32 masters follow parameters that were written to.
+
+        The next step does so by itself where a tensor counts its writes or was replaced: after
+        ``load_state_dict``, ``p.copy_`` under ``no_grad``, ``p.data = other``. Call this after
+        ``p.data.copy_(other)``, and before replays of a CUDA graph. Elements that are their
+        master's rounding keep their master.
+        """
+        reread_masters(self.state, [p for g in self.param_groups for p in g["params"]])
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Reset the gradients; see torch.optim.Optimizer.zero_grad."""

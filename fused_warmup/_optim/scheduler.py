@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from .._groups import options
+from .._groups.values import is_number
 from .._step.counters import copy_of_count
 from .look import Look
 
@@ -84,7 +85,7 @@ class RateInForce(LRScheduler):
     @base_lrs.setter
     def base_lrs(self, values: Sequence[float | Tensor]) -> None:
         groups = self._of.param_groups
-        if len(values) != len(groups) or not all(map(options.is_number, values)):
+        if len(values) != len(groups) or not all(map(is_number, values)):
             raise ValueError(
                 f"base_lrs={values!r} are no rates for {len(groups)} groups: give each one a number"
             )

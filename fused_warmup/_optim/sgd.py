@@ -48,6 +48,21 @@ class SGD(FusedOptimizer):
         momentum_schedule: The factor on ``momentum`` at each step, in the same way; a step at which
             it is 0 leaves the momentum buffers alone. OneCycleLR's cycle of the momentum is
             `schedules.one_cycle_momentum`.
+        ema_decay: Decay of an exponential moving average of each parameter, which the step updates
+            after the parameter: ``ema <- lerp(ema, p, 1 - ema_decay)``, by torch.lerp's arithmetic.
+            It starts as a copy of the parameter and is ``state[p]["ema"]``, float32 for half
+            parameters. See `averaged` and `swap_averaged`. None: no averages.
+        ema_schedule: The factor on ``ema_decay`` at each step; see `ema_warmup`.
+        ema_every: Steps from one update of the averages to the next: they are made at steps of
+            which it is a divisor, as in Lightning's ``update_every_n_steps``.
+        ema_start: The first step whose parameters go into the averages. The first of these updates
+            is a copy, as it is in torch.optim.swa_utils.AveragedModel. None: averages of the
+            initial parameters, from the first step on.
+        master_weights: Whether bfloat16 and float16 parameters get a float32 master copy,
+            ``state[p]["master_param"]``, and float32 momentum: the step updates the master and
+            writes its values into the parameter, rounded. A parameter that is written to
+            elsewhere is read into its master; after writing through ``.data``, call
+            `reread_masters`.
         backend: ``"cuda"``, ``"triton"``, ``"cpu"`` or ``"reference"`` for all parameters; None
             lets each parameter's device, dtype and layout decide.
         unscale: Whether the step itself unscales gradients for `torch.amp.GradScaler`, without a
@@ -90,6 +105,11 @@ class SGD(FusedOptimizer):
         fused: bool | None = None,
         schedule: Schedule | Mapping[str, Any] | None = None,
         momentum_schedule: Schedule | Mapping[str, Any] | None = None,
+        ema_decay: float | None = None,
+        ema_schedule: Schedule | Mapping[str, Any] | None = None,
+        ema_every: int = 1,
+        ema_start: int | None = None,
+        master_weights: bool = False,
         backend: str | None = None,
         unscale: bool = True,
         write_grads: bool = True,
@@ -106,6 +126,11 @@ class SGD(FusedOptimizer):
             "fused": fused,
             "schedule": schedule,
             "momentum_schedule": momentum_schedule,
+            "ema_decay": ema_decay,
+            "ema_schedule": ema_schedule,
+            "ema_every": ema_every,
+            "ema_start": ema_start,
+            "master_weights": master_weights,
         }
         options.settle([defaults])
         options.check_nesterov(defaults)

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._backend.extras import widened
 from .._backend.reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER
 from .._step.counters import State, copy_of_count, home
 from .._tensors.layout import is_dense, same_layout
 from .._tensors.memory import has_memory, has_number, is_fake, is_scalar, is_wrapper, on_host
 from .._tensors.shards import any_nonzero, local_of, split_as
+from .wide_state import ensure_wide_state, momentum_dtype, wants
 
 
 def _tensor_in(entry: Mapping[str, Any], name: str, param: Tensor) -> Tensor | None:
@@ -71,6 +73,8 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
             del entry["first_step"]
         else:
             entry["first_step"] = mark
+    had_master = "master_param" in entry
+    ensure_wide_state(entry, param, group)
     if group["momentum"] == 0:
         return
     if buffer is not None and buffer.is_meta and not param.is_meta:
@@ -79,7 +83,11 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
         buffer = buffer.to_dense()
     if buffer is not None and buffer.is_neg():
         buffer = buffer.resolve_neg()
-    if buffer is not None and (buffer.dtype, buffer.shape) != (param.dtype, param.shape):
+    dtype = momentum_dtype(param, group)
+    turned = had_master != wants("master_param", param, group)  # on or off since the last step
+    if buffer is not None and turned and buffer.dtype in (param.dtype, widened(param.dtype)):
+        buffer = buffer.to(dtype)
+    if buffer is not None and (buffer.dtype, buffer.shape) != (dtype, param.shape):
         if not buffer.is_meta and on_host(any_nonzero(buffer), False):
             raise TypeError(
                 f"a parameter of shape {tuple(param.shape)} is {param.dtype} now and its "
@@ -98,13 +106,16 @@ def ensure_state(state: State, param: Tensor, group: Mapping[str, Any]) -> None:
                 "graph is being captured, every replay would zero it: take one step before the "
                 "capture, or set requires_grad before the optimizer is built"
             )
-        buffer = torch.zeros_like(param, memory_format=torch.preserve_format, requires_grad=False)
+        buffer = torch.zeros_like(
+            param, dtype=dtype, memory_format=torch.preserve_format, requires_grad=False
+        )
     if buffer.device != param.device:
         buffer = buffer.to(param.device)
     buffer = split_as(buffer, param)
     ours, theirs = local_of(buffer), local_of(param)
     if is_dense(theirs) and not same_layout(ours, theirs):  # model.to(memory_format=...)
-        buffer = torch.empty_like(param, memory_format=torch.preserve_format).copy_(buffer)
+        laid_out = torch.empty_like(param, dtype=dtype, memory_format=torch.preserve_format)
+        buffer = laid_out.copy_(buffer)
     entry["momentum_buffer"] = buffer
     if group["dampening"] != 0:
         mark = entry.get("first_step")

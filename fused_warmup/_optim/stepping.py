@@ -18,6 +18,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from .._backend import require
 from .._groups import options
+from .._groups.values import check_flag, check_scalar
 from .._step.plan import Plan
 from . import hooks
 from .base import BaseOptimizer
@@ -48,8 +49,8 @@ class FusedOptimizer(BaseOptimizer):
         unscale: bool,
         write_grads: bool,
     ) -> None:
-        options.check_flag("unscale", unscale)
-        options.check_flag("write_grads", write_grads)
+        check_flag("unscale", unscale)
+        check_flag("write_grads", write_grads)
         if backend is not None:
             require(backend)
         self.backend = backend
@@ -137,7 +138,7 @@ class FusedOptimizer(BaseOptimizer):
             grad_scale = self._clip.times(grad_scale)
         if found_inf is not None and not isinstance(found_inf, Tensor):
             # GradScaler sums over devices and gives the int 0 where no gradient was seen at all.
-            options.check_scalar("found_inf", found_inf)
+            check_scalar("found_inf", found_inf)
             if found_inf != 0:
                 self._clip = None
                 return

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .._groups.options import SCHEDULES
-
 if TYPE_CHECKING:
     from .counted import CountedOptimizer
+
+
+SCHEDULES = ("schedule", "momentum_schedule")
+"""Those of what others rewrite. That of averages stays."""
 
 
 class SetAside:

@@ -24,9 +24,16 @@ class Place(NamedTuple):
     device: torch.device
 
 
-def written_by(members: Members, state: State) -> list[tuple[Span | None, Span | None]]:
-    """Return where each parameter and its momentum lie."""
-    return [(span_of(p), span_of(state[p].get("momentum_buffer"))) for p, _ in members]
+WRITTEN = ("momentum_buffer", "ema", "master_param")
+"""What a step writes of a parameter's state, beside scalars."""
+
+
+def written_by(members: Members, state: State) -> list[tuple[Span | None, ...]]:
+    """Return where each parameter and what a step writes of its state lie."""
+    return [
+        (span_of(p), *(span_of(state[p][name]) for name in WRITTEN if name in state[p]))
+        for p, _ in members
+    ]
 
 
 def places_of(

@@ -19,6 +19,7 @@ from .. import _backend as kernels
 from .._backend.native import load_native
 from .._backend.reference import FIRST_STEP_BEFORE, put_gradient, unscaled
 from .._groups import options
+from .._groups.values import check_scalar
 from .._tensors.shards import is_flat_shard, is_sharded
 from . import routing
 from .counters import Counters, State
@@ -109,6 +110,7 @@ class Plan:
                     t=counters.of(device),
                     lr=lr[device],
                     norms=norms,
+                    **_extras(state, part, groups, tracks),
                 )
             )
         self.host_step = None
@@ -247,6 +249,19 @@ class Plan:
         return launched
 
 
+def _extras(
+    state: State, members: Sequence[tuple[Tensor, int]], groups: Groups, tracks: Tracks
+) -> dict[str, Any]:
+    """Return what plans are given of averages and masters; nothing where nobody has any."""
+    emas = [
+        None if groups[index]["ema_decay"] is None else state[p].get("ema") for p, index in members
+    ]
+    masters = [state[p].get("master_param") for p, _ in members]
+    if all(extra is None for extra in (*emas, *masters)):
+        return {}
+    return {"emas": emas, "masters": masters, "ema_schedule_of": tracks.ema}
+
+
 def _shared_gradients(groups: Groups) -> list[tuple[Tensor, Tensor]]:
     """Return all parameters with their gradients, each once, if any two of these share memory.
 
@@ -275,7 +290,7 @@ def _on(name: str, scalar: Tensor | float | None, device: torch.device) -> Tenso
     if scalar is None:
         return None
     if not isinstance(scalar, Tensor):  # a user may set optimizer.grad_scale to a number
-        options.check_scalar(name, scalar)
+        check_scalar(name, scalar)
         return torch.tensor(scalar, dtype=torch.float32, device=device)
     number = routing.number_in(name, scalar)
     return number.to(device=device, dtype=torch.float32, non_blocking=True)

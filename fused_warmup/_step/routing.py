@@ -208,6 +208,9 @@ def plain_options(
             plain[name] = value.to(device=device, dtype=dtype, non_blocking=True)
         else:
             plain[name] = float(value)
+    decay = group["ema_decay"]
+    if decay is not None:
+        plain["ema_decay"] = float(decay.detach() if isinstance(decay, Tensor) else decay)
     flags = ["nesterov", "maximize"]
     if is_lars(group):
         flags += ["adapt", "trust_clip", "lr_in_momentum"]

@@ -23,6 +23,8 @@ class ShardedPlan:
         params: DTensors, plain tensors among them.
         momentum_buffers: One a parameter or None, each split as its parameter is.
         first_steps: First-step marks or None, plain tensors.
+        emas: Averages, likewise; none at all where no parameter has one.
+        masters: Master copies, likewise.
         rest: What else ``make`` takes.
     """
 
@@ -32,10 +34,13 @@ class ShardedPlan:
         params: Sequence[Tensor],
         momentum_buffers: Sequence[Tensor | None],
         first_steps: Sequence[Tensor | None],
+        emas: Sequence[Tensor | None] = (),
+        masters: Sequence[Tensor | None] = (),
         **rest: Any,
     ) -> None:
         self._locals = [local_of(p) for p in params]
-        self._buffers = [(b, local_of(b)) for b in momentum_buffers if b is not None]
+        state = (*momentum_buffers, *emas, *masters)
+        self._state = [(each, local_of(each)) for each in state if each is not None]
         self._params = params
         # Other ranks mark a parameter's first step and a checkpoint may take any rank's mark, so a
         # rank without elements of it updates one of zero in their place: the kernel knows when.
@@ -44,11 +49,12 @@ class ShardedPlan:
             for local, mark in zip(self._locals, first_steps, strict=True)
         ]
         self._zeros: dict[int, Tensor] = {}  # gradients of those, each in memory of its own
-        buffers = [None if b is None else local_of(b) for b in momentum_buffers]
         self._plan = make(
             params=self._with_stand_ins(self._locals),
-            momentum_buffers=self._with_stand_ins(buffers),
+            momentum_buffers=self._with_stand_ins(_locals_of(momentum_buffers)),
             first_steps=first_steps,
+            emas=self._with_stand_ins(_locals_of(emas)),
+            masters=self._with_stand_ins(_locals_of(masters)),
             **rest,
         )
         self.active: list[Tensor] = []
@@ -56,7 +62,7 @@ class ShardedPlan:
     def _with_stand_ins(self, tensors: Sequence[Any]) -> list[Any]:
         return [
             tensor.new_zeros(1) if stands_in and tensor is not None else tensor
-            for tensor, stands_in in zip(tensors, self._stands_in, strict=True)
+            for tensor, stands_in in zip(tensors, self._stands_in, strict=bool(tensors))
         ]
 
     def _zero(self, i: int, like: Tensor) -> Tensor:
@@ -84,7 +90,7 @@ class ShardedPlan:
             if shard is not None and self._stands_in[len(shards)]:
                 shard = self._zero(len(shards), shard)
             shards.append(shard)
-        if any(local_of(buffer) is not local for buffer, local in self._buffers):
+        if any(local_of(each) is not local for each, local in self._state):
             return False
         if not self._plan.prepare(groups, shards, grad_scale, found_inf, write_grads):
             return False
@@ -114,3 +120,7 @@ class ShardedPlan:
     def update_captured(self, groups: Sequence[Mapping[str, Any]]) -> None:
         """Give the groups' present options to launches that CUDA graphs hold."""
         self._plan.update_captured(groups)
+
+
+def _locals_of(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    return [None if tensor is None else local_of(tensor) for tensor in tensors]

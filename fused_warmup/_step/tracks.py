@@ -14,6 +14,7 @@ class Tracks:
         self._known: dict[int, int] = {}  # by the id of a group's plain data, so as to read it once
         self.lr = [self._index(group["schedule"]) for group in groups]
         self.momentum = [self._index(group["momentum_schedule"]) for group in groups]
+        self.ema = [self._index(group.get("ema_schedule")) for group in groups]
         self.schedules = list(self._indices)
 
     def _index(self, plain: Mapping[str, Any] | None) -> int:

@@ -31,6 +31,8 @@ def check_writable(
     written: list[tuple[str, Tensor]] = [(who, param)]
     if buffer is not None and group["momentum"] != 0:
         written.append((f"the momentum_buffer of {who}", buffer))
+    wide = (name for name in ("ema", "master_param") if entry.get(name) is not None)
+    written += [(f"the {name} of {who}", entry[name]) for name in wide]
     read = [] if grad is None else [(f"the gradient of {who}", grad)]
     for what, tensor in (*written, *read):
         if not has_memory(tensor):

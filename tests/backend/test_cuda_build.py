@@ -80,7 +80,7 @@ def test_kernels_of_lars_spill_nothing(arch: str, tmp_path: Path) -> None:
 def test_registers_leave_room_for_the_blocks_that_hide_latency(compiled) -> None:
     """Threads of a multiprocessor share 65,536 registers: 768 fit, or 512."""
     _, report, _ = compiled
-    bounds = {"Mixed": 128, "UniformI": 128, "UniformIf": 80}
+    bounds = {"Mixed": 128, "Extras": 128, "UniformI": 128, "UniformIf": 80}
     for name, part in machine_code.read_report(report).items():
         bound = min(bound for key, bound in bounds.items() if key in name)
         assert machine_code.registers(part) <= bound, name
@@ -88,11 +88,13 @@ def test_registers_leave_room_for_the_blocks_that_hide_latency(compiled) -> None
 
 def test_tensors_are_read_and_written_16_bytes_at_a_time(kernels) -> None:
     for name, kernel in kernels.items():
+        assert not any(map(machine_code.LOCAL.search, kernel.lines)), name
+        if name == "MixedWithExtras":  # an element at a time
+            continue
         # parameter, gradient and momentum come in; parameter, momentum and, under AMP, the
         # gradient go out
         assert sum(bool(machine_code.WIDE_LOAD.search(line)) for line in kernel.lines) >= 3, name
         assert sum(bool(machine_code.WIDE_STORE.search(line)) for line in kernel.lines) >= 3, name
-        assert not any(map(machine_code.LOCAL.search, kernel.lines)), name
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class Driver:
 class Compiled:
     """What `Launcher` would have launched."""
 
-    def __init__(self, target, pairs, *, scaled: bool) -> None:
+    def __init__(self, target, pairs, *, scaled: bool, averages: bool = False) -> None:
         kernel = backend.kernel.sgd_step
         made = []
 
@@ -66,8 +66,10 @@ class Compiled:
             momentum_schedule_of=[0],
             t=torch.zeros((), dtype=torch.int64),
             lr=torch.zeros(1, dtype=torch.float64),
+            emas=[torch.zeros(100) for _ in params] if averages else [],
         )
         options = {**DEFAULTS, "lr": 0.1, "momentum": 0.9, "dampening": 0.1, "weight_decay": 0.1}
+        options["ema_decay"] = 0.9 if averages else None
         scalar = torch.ones(1) if scaled else None
         grads = [torch.zeros(100, dtype=grad) for _, grad in pairs]
         assert plan.prepare([options], grads, scalar, scalar, True)
@@ -168,6 +170,15 @@ def test_scaled_gradients_are_written_in_the_same_pass() -> None:
     found = accesses(compiled.asm["ptx"])
     assert (found["ld.global.v4.b32"], found["st.global.v4.b32"]) == (6, 6)
     assert compiled.kernel.metadata.enable_fp_fusion is False
+
+
+def test_averages_are_read_and_written_in_the_same_pass() -> None:
+    compiled = Compiled(SM_90, [(F32, F32)], scaled=False, averages=True)
+    found = accesses(compiled.asm["ptx"])
+    # Two packs a thread of parameter, gradient, momentum and average; the gradient stays.
+    assert (found["ld.global.v4.b32"], found["st.global.v4.b32"]) == (8, 6)
+    fmas = instructions(r"\b(?:fma|mad)\.\S*f32\b", compiled.asm["ptx"])
+    assert fmas == {"fma.rn.f32": (FMAS + 1) * compiled.elements}
 
 
 def test_no_multiply_add_is_fused_but_ours(fp32) -> None:

@@ -64,6 +64,11 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a.detach().contiguous().view(kind), b.detach().contiguous().view(kind))
 
 
+def sampled(cases: Sequence[Any], nth: int = 5) -> list[Any]:
+    """Every nth case of a matrix; all of them in `make test-all`. nth is prime to each axis."""
+    return list(cases) if WHOLE else list(cases)[::nth]
+
+
 def randn(*shape: int, seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Normal numbers that depend on the shape and the seed alone."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)

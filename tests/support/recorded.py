@@ -14,6 +14,10 @@ from fused_warmup.schedules import Schedule
 GROUP = {**DEFAULTS, "lr": 0.5, "momentum": 0.0, "dampening": 0.0, "weight_decay": 0.0}
 
 
+PLACES = ("extras", "groups", "line", "shares", "schedules", "n_groups")
+"""What `TritonTables.places` tells."""
+
+
 class Recorded:
     """A plan over some tensors, all in one group.
 
@@ -68,7 +72,11 @@ class Tables:
         at = ctypes.addressof(ctypes.c_char.from_buffer(self.block))
         tables.write(0, at, tables.size)
         self.places = dict(
-            zip(("groups", "line", "shares", "schedules", "n_groups"), tables.places(), strict=True)
+            zip(
+                ("extras", "groups", "line", "shares", "schedules", "n_groups"),
+                tables.places(),
+                strict=True,
+            )
         )
 
     def number(self, at: int, kind: Any = ctypes.c_int64) -> Any:

@@ -33,6 +33,12 @@ WEIGHT_DECAY, MOMENTUM, DAMPENING, NESTEROV, MAXIMIZE = map(
     tl.constexpr,
     places("Group", "weight_decay", "momentum", "dampening", "nesterov", "maximize"),
 )
+EXTRAS_SIZE, EMA, ROUNDED, ROUNDED_DTYPE = map(
+    tl.constexpr, places("Extras", "size", "ema", "rounded", "rounded_dtype")
+)
+EMA_DECAY, EMA_EVERY, EMA_START = map(
+    tl.constexpr, places("Group", "ema_decay", "ema_every", "ema_start")
+)
 SHARE_SIZE, SHARE_BEGIN, SHARE_ENTRY = map(tl.constexpr, places("Share", "size", "begin", "entry"))
 SCHEDULE_SIZE = tl.constexpr(_C.TABLES["Schedule"]["size"])
 FLOAT32, FLOAT64, BFLOAT16, FLOAT16 = map(
@@ -67,13 +73,18 @@ def base_lr(group):
 
 
 @triton.jit
-def rates_at(group, schedules, t):
-    """Return a group's learning rate and momentum at step ``t``, in float64."""
+def rates_at(group, schedules, t, TRACKS: tl.constexpr):
+    """Return a group's learning rate and momentum at step ``t``, in float64.
+
+    The third is the factor on the decay of its averages, if there are so many TRACKS.
+    """
     lr = base_lr(group)
     momentum = load_double(group + MOMENTUM)
-    # A loop over the two tracks: stating the schedule's code twice would take more registers.
+    ema_factor = tl.full((), 1.0, tl.float64)
+    # A loop over the tracks: stating the schedule's code twice would take more registers. Their
+    # indices lie side by side.
     track = tl.full((), 0, tl.int32)
-    while track < 2:
+    while track < TRACKS:
         at = group + SCHEDULE + track * (MOMENTUM_SCHEDULE - SCHEDULE)
         index = load_int32(at)
         schedule = schedules + index.to(tl.int64) * SCHEDULE_SIZE
@@ -81,8 +92,56 @@ def rates_at(group, schedules, t):
         lr *= tl.where(track == 0, factor, 1.0)
         # Without momentum there may be no buffer, and 0 times an infinite factor is not 0.
         momentum *= tl.where((track == 1) & (momentum != 0.0), factor, 1.0)
+        if TRACKS == 3:
+            ema_factor *= tl.where(track == 2, factor, 1.0)
         track += 1
-    return lr, momentum
+    return lr, momentum, ema_factor
+
+
+@triton.jit
+def ema_weight(group, factor, t):
+    """Return the weight of a parameter in its average after step ``t``; 0: the average stays."""
+    given = load_int64(group + EMA_START)
+    every = load_int64(group + EMA_EVERY)
+    start = tl.maximum(given, 0)
+    is_copy = (given >= 0) & (t - start < every)
+    weight = tl.where(is_copy, 1.0, 1.0 - load_double(group + EMA_DECAY) * factor)
+    return tl.where((t >= start) & (t % every == 0), weight, 0.0)
+
+
+@triton.jit
+def extras_of(entry, group, ema_factor, t, OPMATH: tl.constexpr):
+    """Return where a tensor's average and rounded copy are, and the former's weight."""
+    weight = ema_weight(group, ema_factor, t)
+    ema_at = load_int64(entry + EMA)
+    narrow = weight.to(OPMATH)
+    from_end = tl.abs(narrow) >= 0.5
+    coefficient = tl.where(from_end, narrow - 1.0, narrow)
+    rounded_at, rounded_dtype = load_int64(entry + ROUNDED), load_int32(entry + ROUNDED_DTYPE)
+    averages = (ema_at != 0) & (weight != 0.0)
+    is_bfloat = (rounded_at != 0) & (rounded_dtype == BFLOAT16)
+    is_half = (rounded_at != 0) & (rounded_dtype == FLOAT16)
+    return ema_at, rounded_at, averages, coefficient, from_end, is_bfloat, is_half
+
+
+@triton.jit
+def update_extras(
+    extras, param, seen, start, offsets, mask, OPMATH: tl.constexpr, VECTOR: tl.constexpr
+):
+    """Round a master into its parameter, and let what a model sees into its average."""
+    ema_at, rounded_at, averages, coefficient, from_end, is_bfloat, is_half = extras
+    bfloat_ptr = tl.multiple_of(rounded_at.to(tl.pointer_type(tl.bfloat16)), VECTOR * 2)
+    bfloat_ptr = bfloat_ptr + start + offsets
+    tl.store(bfloat_ptr, narrowed(param, tl.bfloat16), mask & is_bfloat)
+    half_ptr = tl.multiple_of(rounded_at.to(tl.pointer_type(tl.float16)), VECTOR * 2)
+    tl.store(half_ptr + start + offsets, narrowed(param, tl.float16), mask & is_half)
+    ema_ptr = tl.multiple_of(
+        ema_at.to(tl.pointer_type(OPMATH)), VECTOR * OPMATH.primitive_bitwidth // 8
+    )
+    ema_ptr = ema_ptr + start + offsets
+    ema = tl.load(ema_ptr, mask & averages, other=0.0)
+    ema = tl.fma(coefficient, seen - ema, tl.where(from_end, seen, ema))
+    tl.store(ema_ptr, ema, mask & averages)
 
 
 @triton.jit
@@ -102,11 +161,14 @@ def update_elements(
     hyper,
     inv_scale,
     layer_rate,
+    extras,
+    start,
     OPMATH: tl.constexpr,
     WRITE_GRADS: tl.constexpr,
+    VECTOR: tl.constexpr,
     SIZE: tl.constexpr,
 ):
-    """Update the first ``n`` elements, at most SIZE of them."""
+    """Update the first ``n`` elements, at most SIZE of them; ``start`` lie before them."""
     neg_lr, weight_decay, momentum, grad_weight, sign, has_decay, has_momentum, nesterov = hyper
     offsets = tl.arange(0, SIZE)
     mask = offsets < n
@@ -128,8 +190,12 @@ def update_elements(
     d = tl.where(has_momentum, tl.where(nesterov, ahead, buffer), d)
     param = tl.fma(neg_lr, d, param)
 
-    tl.store(param_ptr + offsets, narrowed(param, param_ptr.dtype.element_ty), mask)
+    stored = narrowed(param, param_ptr.dtype.element_ty)
+    tl.store(param_ptr + offsets, stored, mask)
     tl.store(buffer_ptr + offsets, narrowed(buffer, buffer_ptr.dtype.element_ty), buffer_mask)
+    if extras is not None:
+        seen = stored.to(OPMATH)
+        update_extras(extras, param, seen, start, offsets, mask, OPMATH, VECTOR)
 
 
 @triton.jit
@@ -140,6 +206,8 @@ def update_span(
     group,
     lr,
     momentum,
+    ema_factor,
+    extras_at,
     t,
     grad_scale,
     squares_at,
@@ -148,6 +216,7 @@ def update_span(
     SCALED: tl.constexpr,
     WRITE_GRADS: tl.constexpr,
     LARS: tl.constexpr,
+    EXTRAS: tl.constexpr,
     VECTOR: tl.constexpr,
     BLOCK: tl.constexpr,
     TAIL: tl.constexpr,
@@ -184,6 +253,10 @@ def update_span(
         scale = tl.load(grad_scale.to(tl.pointer_type(tl.float32)))
         inv_scale = (1.0 / scale.to(tl.float64)).to(tl.float32).to(OPMATH)
 
+    extras = None
+    if EXTRAS:
+        extras = extras_of(extras_at, group, ema_factor, t, OPMATH)
+
     param_at = load_int64(entry + PARAM)
     grad_at = load_int64(entry + GRAD)
     buffer_at = load_int64(entry + MOMENTUM_BUFFER)
@@ -195,7 +268,10 @@ def update_span(
     # and as the pointers' alignment. VECTOR elements an access for all: tensors of a wider and
     # a narrower type would get layouts of their own else, and travel through shared memory.
     unit = (begin // UNIT).to(tl.int32)
-    aligned = (param_at | grad_at | buffer_at) % ALIGNMENT == 0
+    addresses = param_at | grad_at | buffer_at
+    if EXTRAS:
+        addresses |= load_int64(extras_at + EMA) | load_int64(extras_at + ROUNDED)
+    aligned = addresses % ALIGNMENT == 0
     last_unit = tl.where(aligned, (end // UNIT).to(tl.int32), unit)
     while unit < last_unit:
         at = unit.to(tl.int64) * UNIT
@@ -207,8 +283,11 @@ def update_span(
             hyper,
             inv_scale,
             layer_rate,
+            extras,
+            at,
             OPMATH,
             WRITE_GRADS,
+            VECTOR,
             BLOCK,
         )
         unit += BLOCK // UNIT
@@ -223,8 +302,11 @@ def update_span(
             hyper,
             inv_scale,
             layer_rate,
+            extras,
+            start,
             OPMATH,
             WRITE_GRADS,
+            1,
             TAIL,
         )
         start += TAIL
@@ -254,7 +336,7 @@ def span_of(entry, line, share):
 
 # The arguments that are no constants, numbers all of them.
 NUMBERS = (
-    *("tables", "groups_at", "line_at", "shares_at", "schedules_at", "n_groups"),
+    *("tables", "extras_at", "groups_at", "line_at", "shares_at", "schedules_at", "n_groups"),
     *("tickets", "t_at", "lr_at", "found_inf", "grad_scale", "advance", "squares_at"),
 )
 
@@ -262,6 +344,7 @@ NUMBERS = (
 @triton.jit(do_not_specialize=NUMBERS)
 def sgd_step(
     tables: tl.int64,
+    extras_at: tl.int32,
     groups_at: tl.int32,
     line_at: tl.int32,
     shares_at: tl.int32,
@@ -278,6 +361,7 @@ def sgd_step(
     SCALED: tl.constexpr,
     WRITE_GRADS: tl.constexpr,
     LARS: tl.constexpr,
+    EXTRAS: tl.constexpr,
     VECTOR: tl.constexpr,
     BLOCK: tl.constexpr,
     TAIL: tl.constexpr,
@@ -289,7 +373,8 @@ def sgd_step(
 
     Args:
         tables: Address of the tables, which begin with that of the tensors.
-        groups_at: Where in them, in bytes, the groups lie.
+        extras_at: Where in them, in bytes, averages and rounded copies are told of, a row a tensor.
+        groups_at: Likewise, the groups.
         line_at: Likewise, where each tensor begins in the line of all elements.
         shares_at: Each program's share of that line.
         schedules_at: The schedules.
@@ -306,6 +391,7 @@ def sgd_step(
         SCALED: Whether there is a ``grad_scale``.
         WRITE_GRADS: Whether unscaled gradients are stored.
         LARS: Whether each tensor has a rate of its own.
+        EXTRAS: Whether any tensor has an average or a master.
         VECTOR: Elements of a wide access: of 16 bytes for the widest dtype.
         BLOCK: Elements handled at once, a power of 2.
         TAIL: Elements handled at once where wide accesses are not possible, a power of 2.
@@ -318,6 +404,7 @@ def sgd_step(
     lr_group = tl.full((), -1, tl.int32)
     lr = tl.full((), 0.0, tl.float64)
     momentum = tl.full((), 0.0, tl.float64)
+    ema_factor = tl.full((), 1.0, tl.float64)
 
     # What the loop needs is read again each time, for registers decide how many programs a device
     # holds at a time.
@@ -333,7 +420,7 @@ def sgd_step(
         row = tables + groups_at + group.to(tl.int64) * GROUP_SIZE
         if group != lr_group:
             lr_group = group
-            lr, momentum = rates_at(row, tables + schedules_at, t)
+            lr, momentum, ema_factor = rates_at(row, tables + schedules_at, t, 3 if EXTRAS else 2)
         if unwritten < n_groups:
             tl.store((lr_at + group.to(tl.int64) * 8).to(tl.pointer_type(tl.float64)), lr)
             unwritten += tl.num_programs(0)
@@ -353,6 +440,8 @@ def sgd_step(
                         row,
                         lr,
                         momentum,
+                        ema_factor,
+                        tables + extras_at + i.to(tl.int64) * EXTRAS_SIZE,
                         t,
                         grad_scale,
                         squares_at,
@@ -361,6 +450,7 @@ def sgd_step(
                         SCALED,
                         WRITE_GRADS,
                         LARS,
+                        EXTRAS,
                         VECTOR,
                         BLOCK,
                         TAIL,

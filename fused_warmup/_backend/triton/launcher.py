@@ -92,6 +92,7 @@ class Launcher:
         n_programs: int,
         dtype_pairs: int,
         write_grads: bool,
+        has_extras: bool,
         t_at: int,
         lr_at: int,
         found_inf_at: int,
@@ -109,6 +110,7 @@ class Launcher:
             n_programs: Programs to start, one for each share of the work.
             dtype_pairs: Which pairs of dtypes occur, see csrc/triton/tables.h.
             write_grads: Whether unscaled gradients are stored.
+            has_extras: Whether any tensor has an average or a master.
             t_at: Address of the count of steps.
             lr_at: Address of the rates.
             found_inf_at: That of the float32, or 0 for none.
@@ -122,7 +124,7 @@ class Launcher:
             capturing = _capturing(self._device)
             places = self._tables.holding(tables, content, capturing)
             if measures:
-                base, _, line_at, shares_at, *_ = places
+                base, _, _, line_at, shares_at, *_ = places
                 found = (base, line_at, shares_at, found_inf_at, grad_scale_at, *(norms_at or ()))
                 self._launch((dtype_pairs, grad_scale_at != 0), n_programs, found)
             if updates:
@@ -132,7 +134,8 @@ class Launcher:
                     *(self._tickets_at, t_at, lr_at, found_inf_at, grad_scale_at, advance),
                     squares_at,
                 )
-                chosen = dtype_pairs, grad_scale_at != 0, write_grads, norms_at is not None
+                is_lars = norms_at is not None
+                chosen = dtype_pairs, grad_scale_at != 0, write_grads, is_lars, has_extras
                 self._launch(chosen, n_programs, arguments)
             self.n_captured += capturing
         return capturing
@@ -181,7 +184,11 @@ def _dtypes_of(dtype_pairs: int) -> tuple[tuple[Any, ...], ...]:
 
 
 def constants_of(
-    dtype_pairs: int, scaled: bool, write_grads: bool, lars: bool = False
+    dtype_pairs: int,
+    scaled: bool,
+    write_grads: bool,
+    lars: bool = False,
+    has_extras: bool = False,
 ) -> dict[str, Any]:
     """Return what a kernel is compiled for, by the names and in the order of its parameters."""
     dtypes = _dtypes_of(dtype_pairs)
@@ -191,6 +198,7 @@ def constants_of(
         "SCALED": scaled,
         "WRITE_GRADS": write_grads,
         "LARS": lars,
+        "EXTRAS": has_extras,
         "VECTOR": ACCESS_BYTES * 8 // max(bits, default=32),
         "BLOCK": BLOCK,
         "TAIL": TAIL,

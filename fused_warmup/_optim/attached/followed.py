@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..._groups.options import is_number, plain_schedule
+from ..._groups.options import plain_schedule
+from ..._groups.values import is_number
 from ..._step.counters import home
 from ...schedules.plain import PlainSchedule
 from .takes import remedy, takes_tensor

@@ -58,6 +58,7 @@ def load(
         keep_tensor_lr(groups, own_groups, copies)
     # Nothing of the above has changed anything, and nothing below can fail.
     copies.make()
+    optimizer._starting = reader.starting
     if count is not None:
         counters.set(count)
         for p in (p for group in groups for p in group["params"] if p in state):

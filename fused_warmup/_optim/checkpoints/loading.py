@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
+from ..._backend.extras import widened
 from ..._backend.reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER
 from ..._groups.names import describe
 from ..._step.counters import Counters, State, home, making_state, one_count
@@ -20,6 +21,7 @@ from ..._tensors.layout import is_dense, same_layout
 from ..._tensors.memory import has_memory, is_fake
 from ..._tensors.shards import local_of, split_alike, split_as
 from ..state import ensure_state, first_step_mark, settled
+from ..wide_state import NAMES, momentum_dtype, wants
 
 Group = Mapping[str, Any]
 REMEDY = "load what the optimizer's state_dict() gave"
@@ -46,8 +48,14 @@ class Copies:
                     kept.copy_(value)
 
 
-def can_hold(kept: Any, like: Tensor) -> TypeGuard[Tensor]:
-    """Tell whether a tensor can take any values of one like ``like``, without a doubt."""
+def can_hold(kept: Any, like: Tensor, dtype: torch.dtype | None = None) -> TypeGuard[Tensor]:
+    """Tell whether a tensor can take any values of one like ``like``, without a doubt.
+
+    Args:
+        kept: The tensor.
+        like: The other.
+        dtype: What ``kept`` must hold, if not what ``like`` does.
+    """
     if not isinstance(kept, Tensor) or kept.layout != torch.strided:
         return False
     ours, theirs = local_of(kept), local_of(like)
@@ -55,7 +63,7 @@ def can_hold(kept: Any, like: Tensor) -> TypeGuard[Tensor]:
         (type(ours) in (Tensor, torch.nn.Parameter) or is_fake(ours))
         and not ours.is_inference()
         and ours.grad_fn is None  # differentiable steps: a load ends their history
-        and (kept.dtype, kept.shape, kept.device) == (like.dtype, like.shape, like.device)
+        and (kept.dtype, kept.shape, kept.device) == (dtype or like.dtype, like.shape, like.device)
         and split_alike(kept, like)
         and is_dense(ours)
         and has_memory(ours)
@@ -141,6 +149,7 @@ class StateReader:
     ) -> None:
         self._own, self._counters, self._count, self._copies = own, counters, count, copies
         self._keep_all = keep_all
+        self.starting: set[Tensor] = set()  # parameters whose average starts with the next step
         self._params = [p for group in groups for p in group["params"]]
         self._group_of = {p: group for group in groups for p in group["params"]}
         self._live = {memory_of(value) for entry in own.values() for value in tensors_in(entry)}
@@ -186,32 +195,43 @@ class StateReader:
         for name, value in loaded.items():
             if name == "step":
                 entry[name] = None  # its place
-            elif name not in ("momentum_buffer", "first_step"):
+            elif name not in ("momentum_buffer", "first_step", *NAMES):
                 entry[name] = _cast(p, value)
             elif value is not None:
                 _check(name, value, p, group)
-                read = self._momentum if name == "momentum_buffer" else self._mark
-                entry[name] = read(p, value)
+                if name == "first_step":
+                    entry[name] = self._mark(p, value)
+                else:
+                    entry[name] = self._tensor(name, p, group, value)
         uses = group["momentum"] != 0
         if buffer is None and "momentum_buffer" in own and (uses or self._keep_all):
-            entry["momentum_buffer"] = self._momentum(p, None)
+            entry["momentum_buffer"] = self._tensor("momentum_buffer", p, group, None)
+        for name in NAMES:
+            # A checkpoint without one, torch's for example: it starts from the parameter again.
+            if entry.get(name) is None and wants(name, p, group):
+                entry[name] = self._tensor(name, p, group, p)
+                if name == "ema":
+                    self.starting.add(p)
         uses = uses and group["dampening"] != 0
         if mark is None and (uses or ("first_step" in own and self._keep_all)):
             entry["first_step"] = self._mark(p, _mark_of(loaded))
         return entry
 
-    def _momentum(self, p: Tensor, value: Tensor | None) -> Tensor:
-        """Return the tensor that is to hold a momentum; None: one that no step has filled."""
-        kept = self._own.get(p, {}).get("momentum_buffer")
+    def _tensor(self, name: str, p: Tensor, group: Group, value: Tensor | None) -> Tensor:
+        """Return the tensor that is to hold some state; None: a momentum no step has filled."""
+        kept = self._own.get(p, {}).get(name)
+        dtype = momentum_dtype(p, group) if name == "momentum_buffer" else widened(p.dtype)
         if value is not None and value is not kept:
             if value.layout != torch.strided:  # torch.optim.SGD's under sparse gradients
                 value = value.to_dense()
-            value = split_as(value.detach().to(device=p.device, dtype=p.dtype), p)
+            value = split_as(value.detach().to(device=p.device, dtype=dtype), p)
             if memory_of(value) in self._live:  # it may be another's, which is filled before
                 value = value.clone()
-        if can_hold(kept, p):
+        if can_hold(kept, p, dtype):
             return self._copies.into(kept, value)
-        new = torch.zeros_like(p, memory_format=torch.preserve_format, requires_grad=False)
+        new = torch.zeros_like(
+            p, dtype=dtype, memory_format=torch.preserve_format, requires_grad=False
+        )
         return new if value is None else new.copy_(value)
 
     def _mark(self, p: Tensor, value: Tensor) -> Tensor:
@@ -233,7 +253,7 @@ def _check(name: str, value: Any, p: Tensor, group: Group) -> None:
         )
     if name == "first_step" and value.numel() != 1:
         raise ValueError(f"{who} has shape {tuple(value.shape)}, it must be one element: {REMEDY}")
-    if name == "momentum_buffer" and value.shape != p.shape:
+    if name in ("momentum_buffer", *NAMES) and value.shape != p.shape:
         raise ValueError(
             f"{who} has shape {tuple(value.shape)}, the parameter has {tuple(p.shape)}: load a "
             "checkpoint of the same model"

@@ -1,12 +1,13 @@
 """What the groups of a checkpoint mean for an optimizer: whose schedule holds, and which base rate.
 
-Three rules, beside torch's own that a checkpoint's options replace those given in code:
+Four rules, beside torch's own that a checkpoint's options replace those given in code:
 
 1. A schedule given in code stays, and one warning tells where the checkpoint's is another. Where
    code gives none, the checkpoint's is taken.
 2. A torch scheduler rewrites ``group["lr"]``, and keeps the rate that it started from in
    ``group["initial_lr"]``: that is the base of a schedule.
 3. A tensor lr stays the same tensor. A captured graph reads it.
+4. A checkpoint that was made without averages or masters leaves on those that code asks for.
 """
 
 import copy
@@ -19,6 +20,7 @@ from torch import Tensor
 from ..._advice import advise
 from ..._groups import options
 from ..._groups.options import SCHEDULES
+from ..._groups.values import check_tensor_lr
 from ..._tensors.memory import has_memory, has_number, on_host
 from ...schedules import Schedule
 from .loading import Copies, can_hold
@@ -47,7 +49,7 @@ class Given:
         before, known, version = self._given.get(index, ("", None, 0))
         if isinstance(lr, Tensor):
             if not has_memory(lr):
-                options.check_tensor_lr(lr)
+                check_tensor_lr(lr)
             known = lr.detach().clone()
             version = known._version
         elif not isinstance(known, float) or known != lr:
@@ -124,6 +126,7 @@ def read_groups(
     for group, mine in zip(groups, own, strict=True):
         for name, value in options.DEFAULTS.items():
             group.setdefault(name, mine.get(name, value))
+        _keep_what_is_on(group, mine)
     options.settle(groups)
     for i, (group, mine) in enumerate(zip(groups, own, strict=True)):
         if "initial_lr" not in group or "initial_lr" in mine or group["schedule"] is None:
@@ -136,6 +139,13 @@ def read_groups(
             continue  # a scheduler on top of a schedule, of which one will be built again
         del group["initial_lr"]
     return groups
+
+
+def _keep_what_is_on(group: Group, own: Group) -> None:
+    """Leave on what code turns on and a checkpoint was made without."""
+    if group["ema_decay"] is None:
+        group.update({name: own[name] for name in ("ema_decay", "ema_every", "ema_start")})
+    group["master_weights"] = group["master_weights"] or own["master_weights"]
 
 
 def _base(initial: Any, group: Group, own: Group) -> Any:

@@ -83,7 +83,7 @@ class Pair:
         for p, q in zip(self.params(ours), self.params(theirs), strict=True):
             assert same_bits(p, q)
             assert p.isfinite().all()
-            for key in ("momentum_buffer", "first_step"):
+            for key in ("momentum_buffer", "first_step", "ema", "master_param"):
                 assert (key in ours.state[p]) == (key in theirs.state[q])
                 # The mark of a parameter without elements marks nothing.
                 if key in ours.state[p] and p.numel() > 0:

@@ -51,6 +51,26 @@ def test_every_option_equals_the_reference_in_one_launch(dtype, scale):
 
 
 @pytest.mark.parametrize("offset", [0, 1], ids=["aligned", "misaligned"])
+def test_averages_and_masters_equal_the_reference_in_one_launch(offset):
+    averages = [
+        {"ema_decay": 0.9, "ema_every": 2, "ema_start": 1},
+        {"ema_decay": 0.4, "ema_schedule": linear_warmup(3), "master_weights": True},
+        {"master_weights": True},
+        {},
+    ]
+
+    def groups():
+        sizes = (0, 1, 17, BLOCK + 1)
+        return [
+            {"params": parameters(sizes, dtype, offset=offset), **options}
+            for dtype in DTYPES
+            for options in averages
+        ]
+
+    Pair(groups, lr=0.1, momentum=0.9, weight_decay=0.01).step(4)
+
+
+@pytest.mark.parametrize("offset", [0, 1], ids=["aligned", "misaligned"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_size_equals_the_reference(dtype, offset):
     options = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "nesterov": True}

@@ -135,7 +135,7 @@ void World::make_launcher() {
 void World::try_step(cudaStream_t stream) {
   const std::vector<TensorEntry> now = entries();
   while (!launcher->prepare(stream)) launcher->wait();
-  launcher->stage({now, groups_, schedules_, generation_});
+  launcher->stage({now, {}, groups_, schedules_, generation_});
   StepScalars scalars{};
   scalars.t = &t_;
   scalars.lr = lr_.data();

@@ -57,9 +57,13 @@ def build(arch: int = 80, macros: Sequence[str] = (), source: Path = SOURCE) -> 
 # What tells the kernels' names apart, in the order of C++'s DTypes.
 NAMES = (
     *("UniformIff", "UniformINS_8bfloat16", "UniformINS_7float16"),
-    *("UniformIfNS_8bfloat16", "UniformIfNS_7float16", "Mixed"),
+    *("UniformIfNS_8bfloat16", "UniformIfNS_7float16", "S0_5Mixed"),
+    *("Float32WithExtras", "MixedWithExtras"),
 )
-LARS_NAMES = ("lars_kernelINS0_7UniformIff", "lars_kernelINS0_5Mixed", "sum_squares_kernel")
+LARS_NAMES = (
+    *("lars_kernelINS0_7UniformIff", "lars_kernelINS0_5Mixed"),
+    *("lars_kernelINS0_15MixedWithExtras", "sum_squares_kernel"),
+)
 
 
 class Library:
@@ -95,8 +99,11 @@ class Kernels:
             return self._sgd.library, self._sgd.entries[dtypes]
         if self._lars is None:
             self._lars = Library(build(source=LARS_SOURCE), LARS_NAMES)
-        uniform, mixed, norms = self._lars.entries
-        return self._lars.library, norms if name == "norms" else mixed if dtypes else uniform
+        uniform, mixed, with_extras, norms = self._lars.entries
+        if name == "norms":
+            return self._lars.library, norms
+        extras = dtypes >= NAMES.index("Float32WithExtras")
+        return self._lars.library, with_extras if extras else mixed if dtypes else uniform
 
     def launch(
         self,
