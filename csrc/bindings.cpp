@@ -18,8 +18,8 @@ namespace {
 std::vector<double> schedule_factors(const std::string& packed, const std::vector<double>& values,
                                      const std::vector<int64_t>& steps) {
   const std::vector<Segment> segments = unpack_segments(packed, values.size());
-  const Schedule schedule{segments.data(), static_cast<int64_t>(segments.size()), values.data(),
-                          static_cast<int64_t>(values.size())};
+  const Schedule schedule = make_schedule(segments.data(), static_cast<int64_t>(segments.size()),
+                                          values.data(), static_cast<int64_t>(values.size()));
   std::vector<double> factors;
   factors.reserve(steps.size());
   for (const int64_t t : steps) factors.push_back(schedule_factor(schedule, t));

@@ -92,8 +92,9 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
     segments_.push_back(unpack_segments(pair[0].cast<py::bytes>(), values_.back().size()));
   }
   for (size_t i = 0; i < segments_.size(); ++i) {
-    schedules_.push_back({segments_[i].data(), static_cast<int64_t>(segments_[i].size()),
-                          values_[i].data(), static_cast<int64_t>(values_[i].size())});
+    schedules_.push_back(make_schedule(segments_[i].data(),
+                                       static_cast<int64_t>(segments_[i].size()), values_[i].data(),
+                                       static_cast<int64_t>(values_[i].size())));
   }
   groups_.resize(schedule_of_.size());
   lr_tensors_.resize(groups_.size());

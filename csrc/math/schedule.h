@@ -1,6 +1,8 @@
 // The learning-rate schedule: its factor at step t, for every native kernel, on host and device.
 //
 // A schedule is a table of segments sorted by `start`; segment i rules start[i] <= t < start[i+1].
+// A product is several such tables end to end, its tracks: a segment that starts at step 0 begins
+// the next one.
 // Everything is closed form in float64 from the int64 step, so no rounding error accumulates and a
 // resumed run sees the same rates. fused_warmup/schedules/segment.py states the same mathematics
 // in Python; tests pin the two together.
@@ -48,7 +50,15 @@ struct Schedule {
   int64_t n_segments;
   const double* values;  // what TABLE segments point into
   int64_t n_values;
+  int64_t n_tracks;
 };
+
+inline Schedule make_schedule(const Segment* segments, int64_t n_segments, const double* values,
+                              int64_t n_values) {
+  int64_t n_tracks = 0;
+  for (int64_t i = 0; i < n_segments; ++i) n_tracks += segments[i].start == 0;
+  return {segments, n_segments, values, n_values, n_tracks};
+}
 
 FW_INLINE int64_t floor_div(int64_t n, int64_t d) {
   const int64_t q = n / d;
@@ -133,11 +143,21 @@ FW_INLINE double segment_factor(const Segment& s, const double* values, int64_t 
 // The factor at step t. An empty schedule is the factor 1. No step comes before step 0, whatever
 // has been written into a count.
 FW_INLINE double schedule_factor(const Schedule& schedule, int64_t t) {
-  if (schedule.n_segments == 0) return 1.0;
   if (t < 0) t = 0;
-  int64_t i = 0;
-  while (i + 1 < schedule.n_segments && schedule.segments[i + 1].start <= t) ++i;
-  return segment_factor(schedule.segments[i], schedule.values, t);
+  const Segment* ruling = schedule.segments;
+  const Segment* const end = ruling + schedule.n_segments;
+  double product = 1.0;
+  for (int64_t left = schedule.n_tracks; left > 0; --left) {
+    while (ruling + 1 < end && ruling[1].start > 0 && ruling[1].start <= t) ++ruling;
+    const double factor = segment_factor(*ruling, schedule.values, t);
+    // 0 times one that overflowed would be NaN.
+    product = product == 0.0 || factor == 0.0 ? 0.0 : product * factor;
+    if (left == 1) break;
+    do {
+      ++ruling;
+    } while (ruling->start > 0);
+  }
+  return product;
 }
 
 }  // namespace fused_warmup

@@ -10,7 +10,7 @@ from .. import schedules
 from ..conversions import get_schedule
 from ..schedules import Schedule
 
-METHODS = ("then", "lasting", "scaled", "stretched")
+METHODS = ("then", "lasting", "scaled", "stretched", "starting_at")
 BUILDERS: dict[str, Callable[..., Any]] = {
     name: getattr(schedules, name)
     for name in schedules.__all__
@@ -107,6 +107,8 @@ class _Reader:
             if isinstance(result, Schedule):
                 self._count(result)
             return result
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+            return self._product(node)
         if isinstance(node, (ast.List, ast.Tuple)):
             return [self.value(each) for each in node.elts]
         try:
@@ -116,6 +118,14 @@ class _Reader:
                 f"{self._source(node)} is neither a number, a string nor a call of a builder: "
                 "write something such as linear_warmup(100).then(cosine(900))"
             ) from None
+
+    def _product(self, node: ast.BinOp) -> Schedule:
+        left, right = self.value(node.left), self.value(node.right)
+        if not isinstance(left, Schedule) and not isinstance(right, Schedule):
+            raise ValueError(f"{self._source(node)} multiplies no schedule: write the number out")
+        product: Schedule = left * right
+        self._count(product)
+        return product
 
     def _call(self, node: ast.Call) -> Any:
         if isinstance(node.func, ast.Name):
@@ -143,8 +153,8 @@ class _Reader:
         return function(*map(self.value, node.args), **keywords)
 
     def _count(self, schedule: Schedule) -> None:
-        values = sum(len(segment.values) for segment in schedule.segments)
-        self._made += values + len(schedule.segments)
+        segments = [segment for track in schedule.tracks for segment in track.segments]
+        self._made += sum(len(segment.values) for segment in segments) + len(segments)
         if self._made > MAX_MADE:
             raise ValueError(
                 f"the calls of {shown(self._text)} make more than {MAX_MADE} values of tables and "

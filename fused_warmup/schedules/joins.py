@@ -1,7 +1,7 @@
 """Joining many schedules at given steps, as optax does."""
 
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise, zip_longest
 
 from .checks import INT64_MAX, listed, shown, whole
 from .schedule import Schedule
@@ -49,10 +49,14 @@ def join_schedules(schedules: Iterable[Schedule], boundaries: Sequence[int]) -> 
         )
     if any(after < before for before, after in pairwise(bounds)):
         raise ValueError(f"boundaries must not decrease, got {shown(bounds)}: sort them")
-    segments: list[Segment] = []
-    begin = 0
-    for part, end in zip(parts, [*bounds, INT64_MAX], strict=True):
-        segments += later(part.segments, begin, end - begin)
-        begin = end
     last, begin = parts[-1].steps, bounds[-1] if bounds else 0
-    return Schedule(tuple(segments), None if last is None else begin + last)
+    steps = None if last is None else begin + last
+    one = Schedule((Segment.constant(1.0),))
+    tracks = zip_longest(*(part.tracks for part in parts), fillvalue=one)
+    joined = [Schedule(tuple(_joined(track, bounds)), steps) for track in tracks]
+    return joined[0] if len(joined) == 1 else Schedule((), steps, tuple(joined))
+
+
+def _joined(parts: Iterable[Schedule], bounds: Sequence[int]) -> Iterator[Segment]:
+    for part, begin, end in zip(parts, [0, *bounds], [*bounds, INT64_MAX], strict=True):
+        yield from later(part.segments, begin, end - begin)

@@ -66,6 +66,16 @@ class ReadOnlyDict(dict[str, Any]):
         return OrderedDict, (list(self.copy().items()),)
 
 
+def _read_only(plain: Any) -> Any:
+    if isinstance(plain, dict):
+        return ReadOnlyDict({key: _read_only(value) for key, value in plain.items()})
+    if isinstance(plain, list):
+        # The numbers of a table may be millions: they are as they are.
+        numbers = not plain or isinstance(plain[0], float)
+        return ReadOnlyList(plain if numbers else map(_read_only, plain))
+    return plain
+
+
 class PlainSchedule(ReadOnlyDict):
     """`Schedule.to_dict` of a schedule, which it keeps beside.
 
@@ -93,11 +103,4 @@ class PlainSchedule(ReadOnlyDict):
 
         given = plain if isinstance(plain, (Schedule, Mapping)) else dict(plain)
         self.schedule = Schedule.from_dict(given)
-        read_only = self.schedule.to_dict()
-        read_only["segments"] = ReadOnlyList(
-            ReadOnlyDict(
-                {k: ReadOnlyList(v) if isinstance(v, list) else v for k, v in segment.items()}
-            )
-            for segment in read_only["segments"]
-        )
-        super().__init__(read_only)
+        super().__init__(_read_only(self.schedule.to_dict()))

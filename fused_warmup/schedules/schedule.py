@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, SupportsIndex, overload
+from typing import Any, Literal, SupportsFloat, SupportsIndex, overload
 
 from . import drawing
 from .attributes import HasAttributes
@@ -21,15 +21,16 @@ class Schedule(HasAttributes):
     """A factor for every step ``t = 0, 1, 2, ...``; the learning rate is ``base * schedule(t)``.
 
     Immutable, hashable, comparable and picklable. The functions of `fused_warmup.schedules` build
-    schedules; `then` joins them.
+    schedules; `then` joins them, and ``a * b`` multiplies them at every step.
 
     Args:
         segments: The segments in order of their starts, the first of which is 0.
         steps: The schedule's own length in steps, after which another may follow; None: endless.
             It goes on beyond its length as its last segment says.
+        factors: Of a product: the schedules that it multiplies, in place of segments.
 
     Raises:
-        TypeError: ``segments`` holds something other than segments, or ``steps`` is no integer.
+        TypeError: ``segments`` or ``factors`` holds something else, or ``steps`` is no integer.
         ValueError: No segments, a gap before the first, starts out of order, a factor below 0,
             ``steps`` < 1, more than 16,384 segments or 4,194,304 values in their tables.
 
@@ -48,12 +49,27 @@ class Schedule(HasAttributes):
 
     segments: tuple[Segment, ...]
     steps: int | None = None
+    factors: tuple["Schedule", ...] = ()
+
+    __array_ufunc__ = None
+    """So that a number of NumPy's times a schedule is a schedule."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "segments", tuple(listed("segments", self.segments)))
-        check_segments(self.segments)
+        object.__setattr__(self, "factors", tuple(listed("factors", self.factors)))
+        if self.factors:
+            from .products import check_product
+
+            check_product(self)
+        else:
+            check_segments(self.segments)
         if self.steps is not None:
             object.__setattr__(self, "steps", whole("steps", self.steps, 1))
+
+    @property
+    def tracks(self) -> "tuple[Schedule, ...]":
+        """What it multiplies: a product's factors, or itself alone."""
+        return self.factors or (self,)
 
     @overload
     def __call__(self, t: SupportsIndex) -> float: ...
@@ -91,7 +107,31 @@ class Schedule(HasAttributes):
 
     def _value_at(self, t: SupportsIndex) -> float:
         step = whole("t", t, 0)
-        return self.segments[ruling(self.segments, step)].value_at(step)
+        product = 1.0
+        for track in self.tracks:
+            factor = track.segments[ruling(track.segments, step)].value_at(step)
+            # 0 times one that overflowed would be NaN.
+            product = 0.0 if product == 0.0 or factor == 0.0 else product * factor
+        return product
+
+    def __mul__(self, other: "Schedule | float") -> "Schedule":
+        """Return the product of two schedules at the same step, or `scaled` by a number.
+
+        The product is as long as the longer of the two, endless if one of them is.
+
+        Example:
+            >>> warmup = Schedule((Segment(length=2, a=0, b=1),), steps=2)
+            >>> drops = Schedule((Segment.constant(1), Segment.constant(0.5, start=3)))
+            >>> (warmup * drops)(range(5)), (drops * 4)(0)
+            ([0.0, 0.5, 1.0, 0.5, 0.5], 4.0)
+        """
+        if isinstance(other, Schedule):
+            from .products import product
+
+            return product((self, other))
+        return self.scaled(other) if isinstance(other, SupportsFloat) else NotImplemented
+
+    __rmul__ = __mul__
 
     def then(self, other: "Schedule", *, clock: Clock = "own") -> "Schedule":
         """Return this schedule for its `steps`, followed by ``other``.
@@ -126,18 +166,37 @@ class Schedule(HasAttributes):
                 "an endless schedule (steps=None) cannot be followed: give it a length with "
                 ".lasting(steps)"
             )
+        if clock == "global" and other.steps is not None and other.steps <= end:
+            raise ValueError(
+                f"on the global clock what follows must outlast the first {end} steps, got "
+                f"steps={other.steps}: make it longer or use clock='own'"
+            )
+        if self.factors or other.factors:
+            from .products import followed
+
+            return followed(self.lasting(end), other, clock)
         head = tuple(segment for segment in self.segments if segment.start < end)
         if clock == "global":
-            if other.steps is not None and other.steps <= end:
-                raise ValueError(
-                    f"on the global clock what follows must outlast the first {end} steps, got "
-                    f"steps={other.steps}: make it longer or use clock='own'"
-                )
             at = ruling(other.segments, end)
             first = replace(other.segments[at], start=end)
             return Schedule((*head, first, *other.segments[at + 1 :]), other.steps)
         tail = later(other.segments, end)
         return Schedule((*head, *tail), None if other.steps is None else end + other.steps)
+
+    def starting_at(self, step: int) -> "Schedule":
+        """Return the schedule with its step 0 at a later one; its first value holds until then.
+
+        For a group that joins a training that runs, with a warm-up of its own.
+
+        Raises:
+            ValueError: ``step`` is negative.
+
+        Example:
+            >>> Schedule((Segment(length=2, a=0.5, b=1),), steps=2).starting_at(3)(range(6))
+            [0.5, 0.5, 0.5, 0.5, 0.75, 1.0]
+        """
+        step = whole("step", step, 0)
+        return Schedule((Segment.constant(self(0)),), step).then(self) if step else self
 
     def lasting(self, steps: int) -> "Schedule":
         """Return the same values with a length of ``steps``, so that another may follow.
@@ -161,6 +220,9 @@ class Schedule(HasAttributes):
         factor = finite("factor", factor, 0.0)
         if factor == 0.0:
             return Schedule((Segment.constant(0.0),), self.steps)
+        if self.factors:
+            first, *rest = self.factors
+            return replace(self, factors=(first.scaled(factor), *rest))
         return replace(self, segments=tuple(scaled(self.segments, factor)))
 
     def stretched(self, steps: int) -> "Schedule":
@@ -180,12 +242,15 @@ class Schedule(HasAttributes):
         steps = whole("steps", steps, 1)
         if steps == 1:
             return self
+        length = None if self.steps is None else self.steps * steps
+        if self.factors:
+            return Schedule((), length, tuple(each.stretched(steps) for each in self.factors))
         segments: list[Segment] = []
         for segment in self.segments:
             if segment.start * steps <= FAR:
                 segments += stretched_segment(segment, steps)
         segments = [segment for segment in segments if segment.start <= FAR]
-        return Schedule(tuple(segments), None if self.steps is None else self.steps * steps)
+        return Schedule(tuple(segments), length)
 
     def plot(self, steps: int | None = None, *, lr: float = 1.0, axes: Any = None) -> Any:
         """Draw the learning rate over the steps: with matplotlib, or in characters without it.
@@ -216,6 +281,8 @@ class Schedule(HasAttributes):
             >>> Schedule((Segment(length=4, a=0, b=1),), steps=4).to_dict()
             {'segments': [{'kind': 'poly', 'length': 4.0, 'a': 0.0, 'b': 1.0}], 'steps': 4}
         """
+        if self.factors:
+            return {"factors": [each.to_dict() for each in self.factors], "steps": self.steps}
         return {"segments": [segment.to_dict() for segment in self.segments], "steps": self.steps}
 
     @classmethod
@@ -237,10 +304,14 @@ class Schedule(HasAttributes):
                 f"{shown(plain)} of type {type(plain).__name__}: see fused_warmup.schedules "
                 "for builders"
             )
+        if set(plain) == {"factors", "steps"}:
+            from .products import factors_from
+
+            return cls((), plain["steps"], factors_from(plain["factors"]))
         if set(plain) != {"segments", "steps"}:
             raise ValueError(
-                f"a schedule's dict must have the keys 'segments' and 'steps', got "
-                f"{shown(list(plain))}: pass what Schedule.to_dict() returned"
+                f"a schedule's dict must have the keys 'segments' and 'steps', or 'factors' and "
+                f"'steps', got {shown(list(plain))}: pass what Schedule.to_dict() returned"
             )
         segments = plain["segments"]
         if isinstance(segments, (list, tuple)):
@@ -257,6 +328,8 @@ class Schedule(HasAttributes):
     def pack(self) -> tuple[bytes, tuple[float, ...]]:
         """Return the segments as 128 bytes each and the values of all tables, joined.
 
+        Those of a product follow one another: each that starts at step 0 begins another factor.
+
         Example:
             >>> from fused_warmup.schedules import Kind
             >>> records, values = Schedule((Segment(Kind.TABLE, values=(1.0, 0.5)),)).pack()
@@ -265,9 +338,10 @@ class Schedule(HasAttributes):
         """
         records: list[bytes] = []
         values: list[float] = []
-        for segment in self.segments:
-            records.append(segment.pack(table_offset=len(values)))
-            values.extend(segment.values)
+        for track in self.tracks:
+            for segment in track.segments:
+                records.append(segment.pack(table_offset=len(values)))
+                values.extend(segment.values)
         return b"".join(records), tuple(values)
 
     def __repr__(self) -> str:
@@ -277,4 +351,6 @@ class Schedule(HasAttributes):
         return spell(self) or str(self)
 
     def __str__(self) -> str:
+        if self.factors:
+            return f"Product({' * '.join(map(str, self.factors))}; steps={self.steps})"
         return f"Schedule({summary(self.segments)}; steps={self.steps})"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from . import cycles, decay, policies, stairs, tables, warmup
+from .products import product
 from .schedule import Schedule
 from .segment import Kind, PastEnd, Segment
 
@@ -40,6 +41,8 @@ def spell(schedule: Schedule) -> str | None:
         >>> spell(linear_warmup(4, start=0.5).then(cosine(8)))
         'linear_warmup(4, start=0.5).then(cosine(8))'
     """
+    if schedule.factors:
+        return _product(schedule)
     segments = schedule.segments
     if sum(len(segment.values) for segment in segments) > MAX_VALUES:
         return None
@@ -55,6 +58,17 @@ def spell(schedule: Schedule) -> str | None:
         parts = ", ".join(map(_segment, segments))
         text = f"Schedule(({parts},), steps={schedule.steps})"
     return text if len(text) <= MAX_TEXT else None
+
+
+def _product(schedule: Schedule) -> str | None:
+    factors = [spell(each) for each in schedule.factors]
+    text = " * ".join(map(str, factors))
+    if product(schedule.factors).steps != schedule.steps:
+        if schedule.steps is None:  # no call takes a length away
+            text = f"Schedule((), None, ({', '.join(map(str, factors))}))"
+        else:
+            text = f"({text}).lasting({schedule.steps})"
+    return text if None not in factors and len(text) <= MAX_TEXT else None
 
 
 def _joined(schedule: Schedule) -> Spelt | None:

@@ -114,7 +114,7 @@ def test_groups_of_one_launch_have_their_own_options_and_dtypes(emulate) -> None
             },
             {"params": third, "momentum": 0.5, "nesterov": True, "schedule": inverse_sqrt(3)},
         ]
-        schedule = linear_warmup(2, start=0.25).then(cosine(4))
+        schedule = (linear_warmup(3, start=0.25) * step(2, 0.5)).lasting(3).then(cosine(4))
         return SGD(groups, lr=0.1, schedule=schedule, backend=name), first + second + third
 
     assert_equal_steps(make, steps=5)

@@ -160,6 +160,7 @@ def test_groups_of_one_launch() -> None:
         TRAINING,
         linear_warmup(10).then(inverse_sqrt(50)),
         step(30, 0.5),
+        linear_warmup(10) * step(30, 0.5) * schedules.cosine(250),
         schedules.exponential(0.99),
         schedules.polynomial(250, 0.9),
         schedules.cosine_restarts(40, mult=2, cycle_gain=0.7),

@@ -132,23 +132,37 @@ def segment_factor(segment, values, t):
 
 
 @triton.jit
+def start_of(segments, i, n_segments):
+    """Return the first step that a segment rules; 0, as where a track begins, past the last."""
+    return tl.load(
+        (segments + i * SEGMENT_SIZE + START).to(tl.pointer_type(tl.int64)), i < n_segments, other=0
+    )
+
+
+@triton.jit
 def schedule_factor(schedule, there, t):
     """Return the factor of the schedule at an address at step ``t``; 1 if it is not ``there``.
 
     Loops are ``while`` loops here: Triton 3.6's interpreter has no ``range`` under numpy >= 2.4
     (triton-lang/triton#9171).
     """
-    factor = tl.full((), 1.0, tl.float64)
+    product = tl.full((), 1.0, tl.float64)
     n_segments_ptr = (schedule + N_SEGMENTS).to(tl.pointer_type(tl.int64))
     n_segments = tl.load(n_segments_ptr, there, other=0)
     if n_segments > 0:
         segments = load_int64(schedule + SEGMENTS)
-        ruling = tl.full((), 0, tl.int64)
-        following = tl.full((), 1, tl.int64)
-        while following < n_segments:
-            if load_int64(segments + following * SEGMENT_SIZE + START) <= t:
-                ruling = following
-            following += 1
         values = load_int64(schedule + VALUES)
-        factor = segment_factor(segments + ruling * SEGMENT_SIZE, values, t)
-    return factor
+        at = tl.full((), 0, tl.int64)
+        while at < n_segments:  # a track of a product at a time
+            ruling = at
+            at += 1
+            start = start_of(segments, at, n_segments)
+            while start > 0:
+                if start <= t:
+                    ruling = at
+                at += 1
+                start = start_of(segments, at, n_segments)
+            factor = segment_factor(segments + ruling * SEGMENT_SIZE, values, t)
+            # 0 times one that overflowed would be NaN.
+            product = tl.where((product == 0.0) | (factor == 0.0), 0.0, product * factor)
+    return product

@@ -73,6 +73,8 @@ def test_rates_of_every_kind_are_the_schedules_to_an_ulp_of_float32():
     schedules = {name: Schedule((segment,)) for name, segment in segments().items()}
     joined = linear_warmup(30).then(cosine(60)).then(Schedule((Segment.constant(0.125),)))
     schedules |= {"joined": joined, "joined again": joined, "none": None}
+    schedules["product"] = joined * linear_warmup(9) * cosine(50)
+    schedules["nothing times infinity"] = Schedule((Segment.constant(0.0),)) * schedules["exp"]
     groups = [
         {"params": parameters((0,)), "schedule": schedule, "lr": 0.1 * (i + 1)}
         for i, schedule in enumerate(schedules.values())
