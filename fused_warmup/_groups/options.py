@@ -14,12 +14,7 @@ from ..schedules.plain import PlainSchedule
 from .averaging import check_averaging
 from .values import check_flag, check_number, check_tensor_lr
 
-DEFAULTS: dict[str, Any] = {
-    "nesterov": False,
-    "maximize": False,
-    "foreach": None,
-    "differentiable": False,
-    "fused": None,
+OWN_DEFAULTS: dict[str, Any] = {
     "schedule": None,
     "momentum_schedule": None,
     "ema_decay": None,
@@ -27,6 +22,15 @@ DEFAULTS: dict[str, Any] = {
     "ema_every": 1,
     "ema_start": None,
     "master_weights": False,
+}
+"""Those that torch.optim.SGD has not."""
+DEFAULTS: dict[str, Any] = {
+    "nesterov": False,
+    "maximize": False,
+    "foreach": None,
+    "differentiable": False,
+    "fused": None,
+    **OWN_DEFAULTS,
 }
 LARS_DEFAULTS: dict[str, Any] = {
     "trust_coefficient": 0.001,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.nn import Module
 
+from .._groups.options import OWN_DEFAULTS
 from ..schedules.plain import PlainSchedule
 from . import checkpoints
 from .averaged import averaged_model, swapped
@@ -153,12 +154,17 @@ class BaseOptimizer(CountedOptimizer):
         return swapped(self, model)
 
     def __repr__(self) -> str:
-        """As torch has it, but a schedule is the calls that make it, and not all of its numbers."""
+        """As torch has it, with what is used of the options that torch has not.
+
+        A schedule is the calls that make it, and not all of its numbers.
+        """
         lines = [f"{self.__class__.__name__} ("]
         for i, group in enumerate(self.param_groups):
             lines.append(f"Parameter Group {i}")
             for key in sorted(group.keys() - {"params"}):
                 value = group[key]
+                if key in OWN_DEFAULTS and value == OWN_DEFAULTS[key]:
+                    continue
                 shown = repr(value.schedule) if isinstance(value, PlainSchedule) else value
                 lines.append(f"    {key}: {shown}")
         return "\n".join([*lines, ")"])
