@@ -13,6 +13,7 @@ from . import checkpoints
 from .averaged import averaged_model, swapped
 from .checkpoints.resuming import Source
 from .counted import CountedOptimizer
+from .restarted import restart
 from .scheduler import RateInForce
 from .unscheduled import without_schedules
 
@@ -89,6 +90,37 @@ class BaseOptimizer(CountedOptimizer):
             [0.2]
         """
         return without_schedules(self)
+
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def restart_schedule(self, group: int | dict[str, Any]) -> None:
+        """Begin a group's schedules anew at the next step: a backbone that thaws warms up.
+
+        The others go on. The schedules of the group, of its learning rate and of its momentum, are
+        `Schedule.starting_at` the present step then. A group that is restarted again begins at its
+        first step again. Reads the step count from the device; steps in CUDA graphs captured
+        before keep the old schedule.
+
+        Args:
+            group: One of ``param_groups``, or its index.
+
+        Raises:
+            ValueError: It is no group of this optimizer, or follows no schedule.
+
+        Example:
+            >>> import torch, fused_warmup
+            >>> head, backbone = torch.zeros(1, requires_grad=True), torch.zeros(1)
+            >>> warmup = fused_warmup.linear_warmup(4, start=0.25)
+            >>> groups = [{"params": [head]}, {"params": [backbone]}]
+            >>> opt = fused_warmup.SGD(groups, lr=1.0, schedule=warmup)
+            >>> head.sum().backward()
+            >>> opt.step(); opt.step()
+            >>> opt.restart_schedule(1)
+            >>> _ = backbone.requires_grad_()
+            >>> opt.step()
+            >>> opt.get_last_lr()
+            [0.625, 0.25]
+        """
+        restart(self.param_groups, group, self.steps_applied)
 
     # -- averages --------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 Four rules, beside torch's own that a checkpoint's options replace those given in code:
 
 1. A schedule given in code stays, and one warning tells where the checkpoint's is another. Where
-   code gives none, the checkpoint's is taken.
+   code gives none, the checkpoint's is taken. Where the checkpoint's was restarted, code's is, too.
 2. A torch scheduler rewrites ``group["lr"]``, and keeps the rate that it started from in
    ``group["initial_lr"]``: that is the base of a schedule.
 3. A tensor lr stays the same tensor. A captured graph reads it.
@@ -23,6 +23,7 @@ from ..._groups.options import SCHEDULES
 from ..._groups.values import check_tensor_lr
 from ..._tensors.memory import has_memory, has_number, on_host
 from ...schedules import Schedule
+from ..restarted import RESTARTED, START, moved
 from .loading import Copies, can_hold
 
 Group = dict[str, Any]
@@ -167,6 +168,9 @@ def _choose_schedules(groups: list[Group], own: Sequence[Group], source: Source 
     for i, (group, mine) in enumerate(zip(groups, own, strict=True)):
         for name in SCHEDULES:
             given = plain(mine[name], name)
+            began, begins = mine.get(START, 0), group.get(START, 0)
+            if name in RESTARTED and began != begins:
+                given = moved(given, began, begins)
             if name not in group:
                 group[name] = given
                 continue
