@@ -29,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "still": {"momentum": 0.0},
     "everything": {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.01},
     "reference": {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.01},
+    "triton": {"momentum": 0.9, "dampening": 0.5, "weight_decay": 0.01},
 }
 
 
@@ -41,8 +42,8 @@ class Subject:
     """Parameters in two groups with an optimizer; `step` is what a training loop does.
 
     Args:
-        setting: A name of SETTINGS. "everything" and "reference" bring a schedule, a tensor lr and
-            AMP's scalars, too.
+        setting: A name of SETTINGS. "everything", "reference" and "triton" bring a schedule, a
+            tensor lr and AMP's scalars, too.
         kind: The class of the parameters.
     """
 
@@ -50,7 +51,7 @@ class Subject:
 
     def __init__(self, setting: str, kind: type[torch.nn.Parameter] = torch.nn.Parameter) -> None:
         self.options = SETTINGS[setting]
-        self.all_on = setting in ("everything", "reference")
+        self.all_on = setting in ("everything", "reference", "triton")
         self.params = [kind(values(shape, i).clone()) for i, shape in enumerate(SHAPES)]
         self.groups = [{"params": self.params[:2]}, {"params": self.params[2:]}]
         self.t = 0
@@ -77,7 +78,7 @@ class Ours(Subject):
 
     def __init__(self, setting: str, kind: type[torch.nn.Parameter] = torch.nn.Parameter) -> None:
         super().__init__(setting, kind)
-        backend = "reference" if setting == "reference" else None
+        backend = setting if setting in ("reference", "triton") else None
         options: dict[str, Any] = {**self.options, "lr": 0.1, "backend": backend}
         if self.all_on:
             options["schedule"] = SCHEDULE
