@@ -14,6 +14,7 @@ Example:
     [0.5, 0.75, 1.0, 0.854, 0.5, 0.146, 0.0]
 """
 
+from .averages import ema_power, ema_ramp, ema_threshold
 from .cycles import cosine_restarts, cyclic
 from .decay import constant, cosine, exponential, inverse_sqrt, linear, polynomial
 from .joins import join_schedules
@@ -37,6 +38,9 @@ __all__ = [
     "cosine_warmup",
     "cyclic",
     "cyclic_momentum",
+    "ema_power",
+    "ema_ramp",
+    "ema_threshold",
     "exponential",
     "exponential_warmup",
     "from_callable",

@@ -265,3 +265,57 @@ def test_training_params_must_be_a_mapping_with_max_epochs():
         from_super_gradients({"initial_lr": 0.1}, 4)
     with pytest.raises(ValueError, match="steps_per_epoch"):
         from_super_gradients({"initial_lr": 0.1, "max_epochs": 1}, 0)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+@pytest.mark.parametrize(
+    "ema_params",
+    [
+        *(None, {}, {"decay": 0.9}, {"decay_type": "constant", "decay": 0.99}),
+        *({"decay_type": "threshold", "decay": 0.5}, {"decay_type": "exp", "beta": 3}),
+        {"decay": 0.8, "exp_activation": False},
+    ],
+    ids=str,
+)
+def test_averages_are_those_of_its_own_formula(ema_params, accumulate) -> None:
+    """As `ModelEMA.update` computes them, from batches counted from 1, in float64."""
+    params = {"initial_lr": 0.1, "max_epochs": 2, "batch_accumulate": accumulate, "ema": True}
+    if ema_params is not None:
+        params["ema_params"] = ema_params
+    recipe = from_super_gradients(params, steps_per_epoch=6)
+    given = {"decay": 0.9999, "decay_type": "exp", "beta": 15, **(ema_params or {})}
+    kind = "constant" if given.get("exp_activation") is False else given["decay_type"]
+    p = torch.zeros(5, dtype=torch.float64, requires_grad=True)
+    opt = fused_warmup.SGD([p], lr=0.1, **recipe.averaging)
+    ema = p.detach().clone()
+    for t in range(recipe.steps):
+        p.grad = torch.randn(5, generator=torch.Generator().manual_seed(t), dtype=torch.float64)
+        opt.step()
+        batch, total = (t + 1) * accumulate, 12
+        decay = given["decay"]
+        if kind == "threshold":
+            decay = min(decay, (1 + batch) / (10 + batch))
+        elif kind == "exp":
+            decay = decay * (1 - math.exp(-batch / total * given["beta"]))
+        ema = ema * decay + (1 - decay) * p.detach()
+        # A few roundings of each step, of numbers up to 1.
+        torch.testing.assert_close(opt.state[p]["ema"], ema, rtol=0, atol=(t + 1) * 8 * 2.0**-53)
+
+
+def test_without_ema_there_is_no_averaging() -> None:
+    params = {"initial_lr": 0.1, "max_epochs": 1, "ema_params": {"decay": 0.9}}
+    assert from_super_gradients(params, steps_per_epoch=2).averaging == {}
+
+
+@pytest.mark.parametrize(
+    ("ema_params", "error", "word"),
+    [
+        *(("0.9", TypeError, "ema_params"), ({"decay": 2}, ValueError, "decay")),
+        *(({"decay_type": "cosine"}, ValueError, "cosine"), ({"beta": 0}, ValueError, "beta")),
+    ],
+    ids=str,
+)
+def test_bad_ema_params_are_refused_by_name(ema_params, error, word) -> None:
+    params = {"initial_lr": 0.1, "max_epochs": 1, "ema": True, "ema_params": ema_params}
+    with pytest.raises(error, match=word):
+        from_super_gradients(params, steps_per_epoch=2)

@@ -2,16 +2,18 @@
 
 from typing import Any
 
+import pytest
 import timm
 import torch
 from timm.optim import OptimInfo, create_optimizer_v2
 from timm.optim._optim_factory import default_registry
 from timm.scheduler import StepLRScheduler
+from timm.utils import ModelEmaV3
 from torch.nn.functional import cross_entropy
 
 import fused_warmup
 from fused_warmup import convert, from_timm
-from fused_warmup.schedules import linear_warmup
+from fused_warmup.schedules import ema_power, linear_warmup
 
 
 def train(opt: torch.optim.Optimizer, net: Any, after: Any = lambda t: None) -> list[float]:
@@ -68,3 +70,21 @@ def test_convert_takes_its_optimizer_and_scheduler() -> None:
     train(theirs, twin, lambda t: other.step_update(t + 1))
     for a, b in zip(net.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+def test_averages_are_those_of_model_ema(foreach) -> None:
+    options = {"use_warmup": True, "warmup_gamma": 2.0, "warmup_power": 0.75}
+    net = torch.nn.Sequential(torch.nn.Linear(7, 33), torch.nn.Linear(33, 4))
+    theirs = ModelEmaV3(net, decay=0.7, update_after_step=2, foreach=foreach, **options)
+    schedule = ema_power(0.7, gamma=2.0, power=0.75, after=2)
+    opt = fused_warmup.SGD(net.parameters(), lr=0.1, ema_decay=0.7, ema_schedule=schedule)
+    for t in range(8):
+        opt.zero_grad()
+        images = torch.randn(4, 7, generator=torch.Generator().manual_seed(t))
+        cross_entropy(net(images), torch.arange(4)).backward()
+        opt.step()
+        theirs.update(net, step=t + 1)
+        # Weights that differ by the last bit of a float32, at most.
+        for p, ema in zip(net.parameters(), theirs.module.parameters(), strict=True):
+            torch.testing.assert_close(opt.state[p]["ema"], ema, rtol=2.0**-22, atol=2.0**-26)

@@ -11,6 +11,7 @@ from ..._advice import advise
 from ...schedules.checks import whole
 from ...schedules.schedule import Schedule
 from ...schedules.segment import Segment
+from .averaging import read_averaging
 from .file import read_recipe
 from .left import left_to_you
 from .options import EPOCH_WARMUP, Options, read_options
@@ -32,6 +33,8 @@ class SuperGradientsRecipe:
         summary: What was converted, in words; also what ``str()`` gives.
         optimizer_params: What the training parameters give the optimizer beside its rate; it is in
             no group and no schedule: ``SGD(groups, **recipe.optimizer_params)``.
+        averaging: The options that average as ``ema`` and ``ema_params`` say, of parameters alone:
+            ``SGD(groups, **recipe.optimizer_params, **recipe.averaging)``. Empty without ``ema``.
     """
 
     initial_lr: dict[str, float]
@@ -39,6 +42,7 @@ class SuperGradientsRecipe:
     steps: int
     summary: str
     optimizer_params: dict[str, Any] = field(default_factory=dict)
+    averaging: dict[str, Any] = field(default_factory=dict)
 
     @property
     def lr(self) -> float:
@@ -137,12 +141,12 @@ def from_super_gradients(
     recipe, and reads from it ``initial_lr``, ``max_epochs``, ``batch_accumulate``, ``warmup_mode``,
     ``lr_warmup_epochs``, ``lr_warmup_steps``, ``warmup_initial_lr``, ``lr_cooldown_epochs``,
     ``lr_mode``, ``lr_updates``, ``step_lr_update_freq``, ``lr_decay_factor``,
-    ``cosine_final_lr_ratio`` and ``lr_schedule_function``; what is absent has SuperGradients'
-    default. Deprecated names (``linear_epoch_step``, ``cosine``, ...) mean what they mean there;
-    ``warmup_mode=None``, which it documents but refuses, means no warm-up. SuperGradients has no
-    default for ``lr_decay_factor``; here it is 0.1. Optimizer, momentum and weight decay stay with
-    you, and a warning says so where ``optimizer_params`` or ``zero_weight_decay_on_bias_and_bn``
-    would be lost.
+    ``cosine_final_lr_ratio``, ``lr_schedule_function``, ``ema`` and ``ema_params``; what is absent
+    has SuperGradients' default. Deprecated names (``linear_epoch_step``, ``cosine``, ...) mean what
+    they mean there; ``warmup_mode=None``, which it documents but refuses, means no warm-up.
+    SuperGradients has no default for ``lr_decay_factor``; here it is 0.1. Optimizer, momentum and
+    weight decay stay with you, and a warning says so where ``optimizer_params`` or
+    ``zero_weight_decay_on_bias_and_bn`` would be lost.
 
     Schedules count **optimizer steps**. SuperGradients steps after every ``batch_accumulate``-th
     batch, counted through all epochs: step ``t`` follows batch ``(t + 1) * batch_accumulate - 1``,
@@ -235,7 +239,10 @@ def from_super_gradients(
     if for_you.warning:
         advise(for_you.warning)
     params = for_you.optimizer_params
-    return SuperGradientsRecipe(initial_lr, schedules, options.total_steps, summary, params)
+    averaging = read_averaging(training_params, options)
+    return SuperGradientsRecipe(
+        initial_lr, schedules, options.total_steps, summary, params, averaging
+    )
 
 
 def _summary(options: Options, initial_lr: dict[str, float], starts: dict[str, float]) -> str:

@@ -1,0 +1,53 @@
+"""What training parameters say of averaging the weights: ``ema`` and ``ema_params``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...schedules.averages import ema_ramp, ema_threshold
+from ...schedules.checks import finite, shown
+from .options import Options
+
+DECAY, BETA = 0.9999, 15.0
+"""SuperGradients' defaults."""
+DECAY_TYPES = ("constant", "threshold", "exp")
+
+
+def read_averaging(training_params: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """Return the options of `SGD` that average as SuperGradients does; none without ``ema``.
+
+    It counts batches from 1, of which each update of the optimizer has ``batch_accumulate``.
+
+    Raises:
+        TypeError: A value of the wrong type.
+        ValueError: A value out of its range, an unknown type of decay.
+    """
+    if not training_params.get("ema"):
+        return {}
+    given = training_params.get("ema_params") or {}
+    if not isinstance(given, Mapping):
+        raise TypeError(
+            f"ema_params={shown(given)} is a {type(given).__name__}, it must be a mapping with "
+            "'decay', 'decay_type' and 'beta': pass one, or ema=False"
+        )
+    decay = finite("decay of ema_params", _given(given, "decay", DECAY), 0.0, 1.0)
+    kind = _given(given, "decay_type", "exp" if given.get("exp_activation", True) else "constant")
+    if kind not in DECAY_TYPES:
+        raise ValueError(
+            f"decay_type={shown(kind)} of ema_params is unknown, it must be one of "
+            f"{', '.join(map(repr, DECAY_TYPES))}: use one of these, or set ema_schedule yourself"
+        )
+    batches = options.batch_accumulate
+    if kind == "constant" or decay == 0:
+        return {"ema_decay": decay}
+    if kind == "threshold":
+        schedule = ema_threshold(decay, count_from=1, per_step=batches)
+    else:
+        beta = finite("beta of ema_params", _given(given, "beta", BETA), 0.0, exclusive=True)
+        steps = options.max_epochs * options.steps_per_epoch / batches
+        schedule = ema_ramp(steps, beta, count_from=1)
+    return {"ema_decay": decay, "ema_schedule": schedule}
+
+
+def _given(params: Mapping[str, Any], name: str, default: Any) -> Any:
+    value = params.get(name)
+    return default if value is None else value
