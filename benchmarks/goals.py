@@ -72,6 +72,13 @@ CPU_GOALS = (
         "torch fused: unscale, clip, step",
     ),
     CpuGoal(
+        "unscale + clip + step + average, ResNet-50",
+        1.6,
+        2.0,
+        _pair(pipelines.averaging("ours"), pipelines.averaging("fused"), "float32"),
+        "torch fused: unscale, clip, step, average",
+    ),
+    CpuGoal(
         "bf16 with fp32 masters, ResNet-50",
         1.7,
         2.2,

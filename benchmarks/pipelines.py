@@ -17,6 +17,7 @@ from .step import Settings, compare
 # 1 that never grows, a bound that no norm reaches (the multiplication by 1 is done all the same).
 SCALER: dict[str, Any] = {"init_scale": 1.0, "growth_interval": 10**9}
 MAX_NORM = 1e30
+DECAY = 0.9999
 
 
 def _optimizer(
@@ -67,7 +68,32 @@ def amp(kind: str, *, clip: bool) -> Contender:
     return Contender(f"{'ours' if kind == 'ours' else f'torch {kind}'}: {passes}", build)
 
 
-def clip_in_step() -> Contender:
+def averaging(kind: str) -> Contender:
+    """Return unscale, clip, step and an exponential moving average of all parameters.
+
+    torch's average is a pass of its own, `torch._foreach_lerp_`, as in AveragedModel. Ours is part
+    of the step, which clips and unscales, too.
+    """
+
+    def build(params: Sequence[Tensor]) -> Step:
+        if kind == "ours":
+            return clip_in_step(ema_decay=DECAY).build(params)
+        rest = amp(kind, clip=True).build(params)
+        averages = [p.detach().clone() for p in params]
+
+        @torch.no_grad()
+        def step() -> None:
+            rest()
+            torch._foreach_lerp_(averages, list(params), 1 - DECAY)
+
+        return step
+
+    return Contender(
+        f"{'ours' if kind == 'ours' else f'torch {kind}'}: unscale, clip, step, average", build
+    )
+
+
+def clip_in_step(**more: Any) -> Contender:
     """Return unscale, clip and step of ours by `fused_warmup.clip_grad_norm_`.
 
     It takes the norm of the scaled gradients, and the step does the rest. Gradients stay as they
@@ -77,7 +103,7 @@ def clip_in_step() -> Contender:
     def build(params: Sequence[Tensor]) -> Step:
         from fused_warmup import clip_grad_norm_
 
-        optimizer, _ = _optimizer(params, "ours", write_grads=False)
+        optimizer, _ = _optimizer(params, "ours", write_grads=False, **more)
         scaler = torch.amp.GradScaler(params[0].device.type, **SCALER)
         scaler.scale(torch.ones((), device=params[0].device))  # makes its tensors
 
@@ -94,31 +120,25 @@ def clip_in_step() -> Contender:
 def low_precision(kind: str) -> Contender:
     """Return a step of float32 masters for bfloat16 parameters and gradients.
 
-    torch copies gradients up, steps, and copies parameters down. Ours reads the bfloat16 gradients
-    itself and copies parameters down.
+    torch copies gradients up, steps, and copies parameters down. Ours does all of it in the step.
     """
 
     def build(params: Sequence[Tensor]) -> Step:
+        if kind == "ours":
+            return _optimizer(params, kind, master_weights=True)[0].step
         masters = [p.detach().float().requires_grad_() for p in params]
         grads = [p.grad for p in params]
-        if kind == "ours":
-            for master, grad in zip(masters, grads, strict=True):
-                master.grad_dtype = torch.bfloat16
-                master.grad = grad
-        else:
-            for master in masters:
-                master.grad = torch.zeros_like(master)
+        for master in masters:
+            master.grad = torch.zeros_like(master)
         optimizer, scheduler = _optimizer(masters, kind)
         master_grads = [master.grad for master in masters]
 
         @torch.no_grad()
         def step() -> None:
-            if scheduler is not None:
-                torch._foreach_copy_(master_grads, grads)
+            torch._foreach_copy_(master_grads, grads)
             optimizer.step()
             torch._foreach_copy_(list(params), masters)
-            if scheduler is not None:
-                scheduler.step()
+            scheduler.step()
 
         return step
 
@@ -133,12 +153,17 @@ def clip_contenders() -> list[Contender]:
 def tasks(settings: Settings) -> list[Task]:
     """Return the cases of this part."""
     unscale = [amp(kind, clip=False) for kind in ("ours", "fused", "foreach")]
+    averages = [averaging(kind) for kind in ("ours", "fused", "foreach")]
     masters = [low_precision(kind) for kind in ("ours", "fused", "foreach")]
     cases: list[tuple[str, Callable[[], Row]]] = [
         ("unscale, step", functools.partial(compare, settings, shapes.RESNET50, unscale)),
         (
             "unscale, clip, step",
             functools.partial(compare, settings, shapes.RESNET50, clip_contenders()),
+        ),
+        (
+            "unscale, clip, step, average",
+            functools.partial(compare, settings, shapes.RESNET50, averages),
         ),
         (
             "bf16 with fp32 masters",

@@ -40,6 +40,7 @@ OPTIONS: tuple[dict[str, Any], ...] = (
         "momentum_schedule": one_cycle_momentum(6, low=0.5),
     },
     {"weight_decay": 1e-2},
+    {"momentum": 0.9, "ema_decay": 0.75, "ema_every": 2, "master_weights": True},
 )
 SHAPES = ((1,), (7,), (31, 3), (64,), (65,), (257, 129))
 """Sizes about the width of a vector unit, and one of several blocks."""
@@ -85,7 +86,8 @@ def _train(backend: str, device: str, dtype: torch.dtype, name: str, options: An
         rates.append(opt.lr_tensor().detach().cpu().clone())
     if opt.steps_applied != STEPS - 1:
         raise RuntimeError(f"{opt.steps_applied} steps were counted, {STEPS - 1} were applied")
-    buffers = [s["momentum_buffer"] for s in opt.state.values() if "momentum_buffer" in s]
+    names = ("momentum_buffer", "ema", "master_param")
+    buffers = [s[name] for s in opt.state.values() for name in names if name in s]
     return [t.detach().cpu() for t in (*params, *buffers)] + rates
 
 
@@ -101,7 +103,7 @@ def _difference(found: list[Tensor], expected: list[Tensor]) -> float:
 def _cases() -> list[tuple[torch.dtype, str, dict[str, Any]]]:
     """Every schedule, every dtype and every set of options at least once."""
     names = list(SCHEDULES)
-    single = [(torch.float32, name, OPTIONS[i % 3]) for i, name in enumerate(names)]
+    single = [(torch.float32, name, OPTIONS[i % len(OPTIONS)]) for i, name in enumerate(names)]
     others = (torch.float64, torch.bfloat16, torch.float16)
     return single + [
         (dtype, names[1 + i % 2], options) for dtype in others for i, options in enumerate(OPTIONS)

@@ -15,6 +15,7 @@ from fused_warmup._backend.reference import FIRST_STEP_NEVER
 from fused_warmup.schedules import cosine
 
 STEPS = 8
+VALUES = ("momentum_buffer", "step", "ema", "master_param")
 OPTIONS: dict[str, Any] = {"lr": 0.05, "momentum": 0.9, "dampening": 0.1, "weight_decay": 0.01}
 
 
@@ -58,7 +59,7 @@ def values_of(opt: torch.optim.Optimizer) -> list[Tensor]:
     for group in opt.param_groups:
         for p in group["params"]:
             entry = opt.state.get(p, {})
-            state = [entry[k] for k in ("momentum_buffer", "step") if k in entry]
+            state = [entry[k] for k in VALUES if k in entry]
             if "first_step" in entry:
                 state.append(entry["first_step"] != FIRST_STEP_NEVER)
             found += [whole(x.detach()).clone() for x in (p, *state)]
