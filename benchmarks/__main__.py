@@ -14,6 +14,7 @@ from . import (
     check,
     contenders,
     front,
+    layerwise,
     model,
     pipelines,
     report,
@@ -53,6 +54,7 @@ def tasks(settings: Settings) -> list[Task]:
         *step.tasks(settings),
         *triton_launch.tasks(settings),
         *pipelines.tasks(settings),
+        *layerwise.tasks(settings),
         *model.tasks(settings),
         *scaling.tasks(settings),
     ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import contenders as who
-from . import model, pipelines, shapes
+from . import layerwise, model, pipelines, shapes
 from .contenders import Contender
 from .step import Settings, compare
 
@@ -84,5 +84,12 @@ CPU_GOALS = (
         2.2,
         _pair(pipelines.low_precision("ours"), pipelines.low_precision("fused"), "bfloat16"),
         "torch fused: fp32 masters",
+    ),
+    CpuGoal(
+        "LARS, ResNet-50",
+        3.0,
+        5.0,
+        lambda settings: compare(settings, shapes.RESNET50, layerwise.compared()),
+        layerwise.FOREACH,
     ),
 )

@@ -11,7 +11,7 @@ from fused_warmup import SGD
 from fused_warmup.schedules import constant, cosine, linear_warmup
 
 from . import contenders as who
-from . import device_time, model, pipelines, scaling, shapes, step
+from . import device_time, layerwise, model, pipelines, scaling, shapes, step
 from .cuda_variants import measured, variants
 from .measure import interleaved, stats, timer
 from .results import Results, Row, Task
@@ -196,5 +196,6 @@ def tasks(results: Results, settings: Settings) -> list[Task]:
         *scaling.tasks(settings),
         *steps[5:],
         *around[2:],
+        *layerwise.tasks(settings),
         step.compiled_task(settings),
     ]

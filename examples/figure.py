@@ -17,6 +17,10 @@ STYLES = {
     "constant": {"color": "#E69F00", "linestyle": "-.", "marker": "^"},
     "gradual": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     "small batch": {"color": "#444444", "linestyle": ":", "marker": ""},
+    "gradual, 800": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    "LARS, 800": {"color": "#009E73", "linestyle": "-", "marker": "D"},
+    "gradual, 1600": {"color": "#0072B2", "linestyle": "--", "marker": "o"},
+    "LARS, 1600": {"color": "#009E73", "linestyle": "--", "marker": "D"},
 }
 CHANCE = 90.0
 FONT = {"font.size": 13, "axes.titlesize": 14, "legend.fontsize": 12}

@@ -10,6 +10,11 @@ Trains the demo's network on 4,000 real MNIST digits, data-parallel over all pro
     TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 \
         torchrun --nproc-per-node 8 --max-restarts 3 examples/large_batch.py --resume
 
+    python examples/large_batch.py --lars       another table: 16 and 32 times the small batch
+
+With ``--lars`` the minibatches are so large that linear scaling with a gradual warm-up no longer
+reaches the small one's error, and layer-wise rates (LARS) stand beside it.
+
 (Without the variable, torchrun gives restarted processes the store of those before them, with
 their addresses, where nobody listens any more: pytorch#135712.)
 
@@ -58,7 +63,31 @@ from torch.nn.parallel import DistributedDataParallel
 
 import fused_warmup
 
-VARIANTS = (SMALL, NONE, CONSTANT, GRADUAL)
+LARS_LR = {800: 64.0, 1600: 64.0}  # by batch: the best of 4, 16 and 64 with one seed
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a variant is trained: its warm-up as the demo calls it, or LARS."""
+
+    batch: int
+    lr: float
+    warmup: str
+    lars: bool = False
+
+
+LARGE = {
+    SMALL: Setting(SMALL_BATCH, SMALL_LR, SMALL),
+    **{name: Setting(LARGE_BATCH, SCALED_LR, name) for name in (NONE, CONSTANT, GRADUAL)},
+}
+VERY_LARGE = {
+    SMALL: LARGE[SMALL],
+    "gradual, 800": Setting(16 * SMALL_BATCH, 16 * SMALL_LR, GRADUAL),
+    "LARS, 800": Setting(16 * SMALL_BATCH, LARS_LR[800], GRADUAL, lars=True),
+    "gradual, 1600": Setting(32 * SMALL_BATCH, 32 * SMALL_LR, GRADUAL),
+    "LARS, 1600": Setting(32 * SMALL_BATCH, LARS_LR[1600], GRADUAL, lars=True),
+}
+SETTINGS = {**LARGE, **VERY_LARGE}
 
 
 @dataclass
@@ -108,23 +137,39 @@ def fingerprint(network: nn.Module) -> str:
     return hashlib.sha256(values.numpy().tobytes()).hexdigest()[:16]
 
 
+def make_optimizer(
+    setting: Setting, network: nn.Module, plan: Plan, steps_per_epoch: int
+) -> fused_warmup.SGD | fused_warmup.LARS:
+    """SGD with the demo's schedule, or LARS with that of its paper, over as many epochs."""
+    if not setting.lars:
+        schedule = make_schedule(setting.warmup, plan, steps_per_epoch=steps_per_epoch)
+        options = {"momentum": 0.9, "weight_decay": 1e-4, "schedule": schedule}
+        return fused_warmup.SGD(network.parameters(), lr=setting.lr, **options)
+    recipe = fused_warmup.large_minibatch(
+        setting.batch,
+        steps_per_epoch=steps_per_epoch,
+        epochs=plan.epochs,
+        warmup_epochs=plan.warmup_epochs,
+        reference_lr=setting.lr,
+        reference_batch=setting.batch,
+        optimizer="lars",
+    )
+    groups = fused_warmup.split_weight_decay(network, recipe.weight_decay, adapt=False)
+    groups[1]["lr"] = setting.batch / SMALL_BATCH * SMALL_LR  # biases have SGD's rate
+    return fused_warmup.LARS(groups, **recipe.lars_options())
+
+
 def train(variant: str, seed: int, plan: Plan, device: torch.device, progress: Progress) -> Result:
     """Train once, from the start or from where ``progress`` says."""
     world, rank = dist.get_world_size(), dist.get_rank()
     digits = load_digits()
     images, labels = digits.train_images.to(device), digits.train_labels.to(device)
     test_images, test_labels = digits.test_images.to(device), digits.test_labels.to(device)
-    batch, lr = (SMALL_BATCH, SMALL_LR) if variant == SMALL else (LARGE_BATCH, SCALED_LR)
+    setting = SETTINGS[variant]
 
     torch.manual_seed(seed)  # the same weights in every process
     network = make_network().to(device)
-    optimizer = fused_warmup.SGD(
-        network.parameters(),
-        lr=lr,
-        momentum=0.9,
-        weight_decay=1e-4,
-        schedule=make_schedule(variant, plan, steps_per_epoch=len(images) // batch),
-    )
+    optimizer = make_optimizer(setting, network, plan, -(-len(images) // setting.batch))
     done = Result(variant, seed, [], [], 0, "")
     if progress.current is not None:
         saved, progress.current = progress.current, None
@@ -137,7 +182,7 @@ def train(variant: str, seed: int, plan: Plan, device: torch.device, progress: P
         wrong = torch.zeros((), dtype=torch.int64, device=device)
         # Depends on seed and epoch alone: a resumed run sees the same minibatches.
         order = torch.Generator().manual_seed(1000 * seed + epoch)
-        for rows in torch.randperm(len(images), generator=order).to(device).split(batch):
+        for rows in torch.randperm(len(images), generator=order).to(device).split(setting.batch):
             mine = rows[rank::world]
             optimizer.zero_grad()
             logits = model(images[mine])
@@ -165,7 +210,7 @@ def table(results: dict[str, list[Result]], plan: Plan) -> str:
         f"|:{'-' * 13}|------:|----------:|----------------------------:|--------------------:|",
     ]
     for variant, runs in results.items():
-        batch, lr = (SMALL_BATCH, SMALL_LR) if variant == SMALL else (LARGE_BATCH, SCALED_LR)
+        batch, lr = SETTINGS[variant].batch, SETTINGS[variant].lr
         test = [run.test_errors[-1] for run in runs]
         training = [run.train_errors[-1] for run in runs]
         error = f"{mean(test):.2f} ± {pstdev(test):.2f}"
@@ -217,6 +262,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Goyal's warm-up ablation in small.")
     parser.add_argument("--out", type=Path, default=Path("out/large_batch"), help="a folder")
     parser.add_argument("--seeds", type=int, default=5, help="trainings per variant")
+    parser.add_argument("--lars", action="store_true", help="16 and 32 times the small batch")
     parser.add_argument("--quick", action="store_true", help="too short to tell, but quick")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     options = parser.parse_args()
@@ -228,12 +274,13 @@ def main() -> None:
     device = start()
     first = dist.get_rank() == 0
     options.out.mkdir(parents=True, exist_ok=True)
+    variants = VERY_LARGE if options.lars else LARGE
     settings = {"epochs": plan.epochs, "seeds": seeds}
     progress = Progress(options.out / "checkpoint.pt", settings, options.resume)
     dist.barrier()  # all have read the checkpoint before it is written again
 
     results: dict[str, list[Result]] = {}
-    for variant in VARIANTS:
+    for variant in variants:
         for seed in range(seeds):
             name = f"{variant}, seed {seed}"
             if name not in progress.finished:

@@ -12,7 +12,7 @@ from ._optim.scheduler import RateInForce
 from ._optim.sgd import SGD
 from .conversions import convert, from_timm, from_torch, get_schedule, momentum_from_torch
 from .conversions.super_gradients import SuperGradientsRecipe, from_super_gradients
-from .recipes import LargeMinibatch, large_minibatch, split_weight_decay
+from .recipes import LargeMinibatch, LarsMinibatch, large_minibatch, split_weight_decay
 from .schedules import (
     Schedule,
     constant,
@@ -40,6 +40,7 @@ __all__ = [
     "Attached",
     "Backend",
     "LargeMinibatch",
+    "LarsMinibatch",
     "LoggedStep",
     "RateInForce",
     "RateLog",

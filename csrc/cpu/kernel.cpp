@@ -5,6 +5,9 @@
 // on them; otherwise on windows (see window.h), so the mathematics is not restated for each pair of
 // types.
 #include "cpu/kernel.h"
+
+#include <type_traits>
+
 #include "cpu/window.h"
 
 namespace fused_warmup {
@@ -76,16 +79,19 @@ void update_extras(const Extras& extras, Window<opmath_t>& param, double ema_wei
   }
 }
 
-template <typename opmath_t, typename HyperT>
+// Squares: none in SGD; one const double* in LARS, see make_hyper().
+template <typename opmath_t, typename... Squares>
 void update_typed(const TensorEntry& tensor, const Extras* extras, const Group& group,
-                  const StepScalars& step, const Rates& rates, const HyperT& h, int64_t begin,
-                  int64_t end) {
+                  const StepScalars& step, const Rates& rates, bool first_step, int64_t begin,
+                  int64_t end, Squares... squares) {
   constexpr DType own = dtype_of<opmath_t>();
   const bool unscale = step.grad_scale != nullptr;
   const bool momentum = rates.momentum != 0;
+  const auto h =
+      make_hyper<opmath_t>(group, rates, first_step, inverse_scale(step.grad_scale), squares...);
   const bool switches[] = {unscale, step.write_grads, group.weight_decay != 0, momentum,
                            group.nesterov != 0};
-  const Loop<opmath_t, HyperT> loop = pick_loop<opmath_t, HyperT>(switches);
+  const auto loop = pick_loop<opmath_t, std::decay_t<decltype(h)>>(switches);
 
   if (extras == nullptr && tensor.param_dtype == own && tensor.grad_dtype == own) {
     opmath_t* buffer = static_cast<opmath_t*>(tensor.momentum_buffer);
@@ -110,29 +116,25 @@ void update_typed(const TensorEntry& tensor, const Extras* extras, const Group& 
   }
 }
 
-template <typename opmath_t>
-void update(const TensorEntry& tensor, const Extras* extras, const Group& group,
-            const StepScalars& step, const Rates& rates, const double* squares, bool first_step,
-            int64_t begin, int64_t end) {
-  const float inv_scale = inverse_scale(step.grad_scale);
-  if (squares == nullptr) {
-    const auto h = make_hyper<opmath_t>(group, rates, first_step, inv_scale);
-    update_typed<opmath_t>(tensor, extras, group, step, rates, h, begin, end);
-  } else {
-    const auto h = make_lars_hyper<opmath_t>(group, rates, first_step, inv_scale, squares);
-    update_typed<opmath_t>(tensor, extras, group, step, rates, h, begin, end);
-  }
-}
-
 }  // namespace
 
 void update_range(const TensorEntry& tensor, const Extras* extras, const Group& group,
-                  const StepScalars& step, const Rates& rates, const double* squares,
-                  bool first_step, int64_t begin, int64_t end) {
+                  const StepScalars& step, const Rates& rates, bool first_step, int64_t begin,
+                  int64_t end) {
   if (tensor.param_dtype == DType::FLOAT64) {
-    update<double>(tensor, extras, group, step, rates, squares, first_step, begin, end);
+    update_typed<double>(tensor, extras, group, step, rates, first_step, begin, end);
   } else {
-    update<float>(tensor, extras, group, step, rates, squares, first_step, begin, end);
+    update_typed<float>(tensor, extras, group, step, rates, first_step, begin, end);
+  }
+}
+
+void update_range_by_lars(const TensorEntry& tensor, const Extras* extras, const Group& group,
+                          const StepScalars& step, const Rates& rates, bool first_step,
+                          int64_t begin, int64_t end, const double* squares) {
+  if (tensor.param_dtype == DType::FLOAT64) {
+    update_typed<double>(tensor, extras, group, step, rates, first_step, begin, end, squares);
+  } else {
+    update_typed<float>(tensor, extras, group, step, rates, first_step, begin, end, squares);
   }
 }
 

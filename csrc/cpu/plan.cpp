@@ -28,12 +28,15 @@ bool has_f16c() {
 
 CpuPlan::Kernels CpuPlan::kernels_for(const std::string& capability) {
 #ifdef HAVE_AVX512
-  if (capability == "AVX512") return {AVX512::update_range, AVX512::sum_chunk};
+  if (capability == "AVX512")
+    return {AVX512::update_range, AVX512::update_range_by_lars, AVX512::sum_chunk};
 #endif
 #ifdef HAVE_AVX2
-  if (capability == "AVX2") return {AVX2::update_range, AVX2::sum_chunk};
+  if (capability == "AVX2")
+    return {AVX2::update_range, AVX2::update_range_by_lars, AVX2::sum_chunk};
 #endif
-  if (capability == "DEFAULT") return {DEFAULT::update_range, DEFAULT::sum_chunk};
+  if (capability == "DEFAULT")
+    return {DEFAULT::update_range, DEFAULT::update_range_by_lars, DEFAULT::sum_chunk};
   throw std::invalid_argument("CPU capability '" + capability + "' is not in this build");
 }
 
@@ -79,7 +82,7 @@ void CpuPlan::launch_kernel(bool advance) {
 }
 
 template <typename Run>
-void CpuPlan::in_shares(Run run) {
+__attribute__((always_inline)) inline void CpuPlan::in_shares(const Run& run) {
   if (entries_.empty()) return;
   if (laid_out_ != generation_) {
     line_ = make_line(entries_);
@@ -118,7 +121,14 @@ void CpuPlan::launch_norms() {
 }
 
 void CpuPlan::update_all(const std::vector<Rates>& rates) {
-  in_shares([this, &rates, t = *step_.t](int32_t n_shares, int32_t share) {
+  if (is_lars()) return update_shares(rates, std::true_type());
+  update_shares(rates, std::false_type());
+}
+
+template <bool Lars>
+void CpuPlan::update_shares(const std::vector<Rates>& rates, std::bool_constant<Lars>) {
+  const int64_t t = *step_.t;
+  in_shares([&](int32_t n_shares, int32_t share) {
     const int64_t first = share_begin(line_.back(), n_shares, share);
     const int64_t last = share_begin(line_.back(), n_shares, share + 1);
     for (size_t i = tensor_at(line_, first); i < entries_.size() && line_[i] < last; ++i) {
@@ -127,9 +137,15 @@ void CpuPlan::update_all(const std::vector<Rates>& rates) {
       const int64_t end = end_at(last, line_[i], line_[i + 1], entry.n_elements);
       if (begin >= end) continue;
       const size_t group = static_cast<size_t>(entry.group);
-      kernels_.update(entry, extras_.empty() ? nullptr : &extras_[i], groups_[group], step_,
-                      rates[group], squares_of(entry), is_first_step(entry.first_step, t), begin,
-                      end);
+      const Extras* const extras = extras_.empty() ? nullptr : &extras_[i];
+      if constexpr (Lars) {
+        kernels_.update_by_lars(entry, extras, groups_[group], step_, rates[group],
+                                is_first_step(entry.first_step, t), begin, end,
+                                norms_.squares + 2 * entry.row);
+      } else {
+        kernels_.update(entry, extras, groups_[group], step_, rates[group],
+                        is_first_step(entry.first_step, t), begin, end);
+      }
     }
   });
 }

@@ -2,6 +2,8 @@
 // take one of their own before it.
 #pragma once
 
+#include <type_traits>
+
 #include "cpu/kernel.h"
 #include "host/host_plan.h"
 
@@ -24,14 +26,17 @@ class CpuPlan : public HostPlan {
   // Those of one instruction set.
   struct Kernels {
     UpdateRange* update;
+    UpdateRangeByLars* update_by_lars;
     SumChunk* sum_chunk;
   };
 
   static Kernels kernels_for(const std::string& capability);
   // Calls run(n_shares, share) for each share of the line, side by side.
   template <typename Run>
-  void in_shares(Run run);
+  void in_shares(const Run& run);
   void update_all(const std::vector<Rates>& rates);
+  template <bool Lars>
+  void update_shares(const std::vector<Rates>& rates, std::bool_constant<Lars>);
 
   Kernels kernels_;
 

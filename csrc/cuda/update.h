@@ -34,8 +34,8 @@ FW_INLINE Hyper<opmath_t> hyper_of(const Span& span) {
 
 template <typename opmath_t>
 FW_INLINE LarsHyper<opmath_t> hyper_of(const LarsSpan& span) {
-  return make_lars_hyper<opmath_t>(span.group, span.rates, span.first_step, span.inv_scale,
-                                   span.squares);
+  return make_hyper<opmath_t>(span.group, span.rates, span.first_step, span.inv_scale,
+                              span.squares);
 }
 
 // The switches of sgd.h as variables: a branch that all threads take alike costs nothing beside the

@@ -101,10 +101,6 @@ class HostPlan {
   std::vector<py::object> scalar_objects() const;
   bool is_lars() const { return !norm_tensors_.empty(); }
   bool is_measured() const { return is_measured_; }
-  // Of a tensor and its gradient; null in SGD.
-  const double* squares_of(const TensorEntry& entry) const {
-    return norms_.squares == nullptr ? nullptr : norms_.squares + 2 * entry.row;
-  }
 
   // Has read() hold the gradients until release(), for kernels that Python launches.
   void ask_for_grads() { asks_for_grads_ = true; }

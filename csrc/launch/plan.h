@@ -71,8 +71,9 @@ struct Group {
   int32_t reserved;
   double trust_coefficient;
   double trust_eps;
+  int64_t spare;  // makes it a power of two: the host finds a group by a shift, for each tensor
 };
-static_assert(sizeof(Group) == 120, "no padding");
+static_assert(sizeof(Group) == 128, "no padding");
 
 // What a group's schedules make of its base values at one step.
 struct Rates {
@@ -171,9 +172,8 @@ FW_INLINE Hyper<opmath_t> make_hyper(const Group& group, const Rates& rates, boo
 
 // Of LARS: `squares` are those of the tensor's row.
 template <typename opmath_t>
-FW_INLINE LarsHyper<opmath_t> make_lars_hyper(const Group& group, const Rates& rates,
-                                              bool first_step, float inv_scale,
-                                              const double* squares) {
+FW_INLINE LarsHyper<opmath_t> make_hyper(const Group& group, const Rates& rates, bool first_step,
+                                         float inv_scale, const double* squares) {
   const double ratio =
       trust_ratio(squares, {group.trust_coefficient, group.trust_eps, group.weight_decay, rates.lr,
                             group.adapt != 0, group.trust_clip != 0});

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .._backend import BACKENDS, backends, device_obstacle, device_types, kernel_of
+from .._optim.lars import LARS
 from .._optim.sgd import SGD
 from ..schedules import (
     cosine,
@@ -42,6 +43,8 @@ OPTIONS: tuple[dict[str, Any], ...] = (
     {"weight_decay": 1e-2},
     {"momentum": 0.9, "ema_decay": 0.75, "ema_every": 2, "master_weights": True},
 )
+LAYERWISE = {"momentum": 0.9, "weight_decay": 1e-2, "trust_coefficient": 0.1}
+"""Options of LARS."""
 SHAPES = ((1,), (7,), (31, 3), (64,), (65,), (257, 129))
 """Sizes about the width of a vector unit, and one of several blocks."""
 STEPS = 8
@@ -74,7 +77,8 @@ def _parameters(device: str, dtype: torch.dtype) -> list[Tensor]:
 def _train(backend: str, device: str, dtype: torch.dtype, name: str, options: Any) -> list[Tensor]:
     """Train a few steps, one of which overflows; return all that the step wrote."""
     params = _parameters(device, dtype)
-    opt = SGD(params, lr=0.1, schedule=SCHEDULES[name], backend=backend, **options)
+    kind = LARS if "trust_coefficient" in options else SGD
+    opt = kind(params, lr=0.1, schedule=SCHEDULES[name], backend=backend, **options)
     make = torch.Generator().manual_seed(1)
     rates = []
     for i in range(STEPS):
@@ -105,9 +109,11 @@ def _cases() -> list[tuple[torch.dtype, str, dict[str, Any]]]:
     names = list(SCHEDULES)
     single = [(torch.float32, name, OPTIONS[i % len(OPTIONS)]) for i, name in enumerate(names)]
     others = (torch.float64, torch.bfloat16, torch.float16)
-    return single + [
+    layerwise = [(dtype, names[1], LAYERWISE) for dtype in (torch.float32, torch.bfloat16)]
+    narrow = [
         (dtype, names[1 + i % 2], options) for dtype in others for i, options in enumerate(OPTIONS)
     ]
+    return single + narrow + layerwise
 
 
 def _spare(backend: str, device: str, error: Exception) -> bool:

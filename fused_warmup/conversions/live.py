@@ -7,6 +7,7 @@ import torch
 from torch.optim.lr_scheduler import ChainedScheduler, ReduceLROnPlateau
 
 from .._groups.options import SCHEDULES
+from .._optim.lars import LARS
 from .._optim.sgd import SGD
 from .._optim.state import pack
 from ..schedules.checks import whole
@@ -14,22 +15,26 @@ from .replaced import replace
 from .rest import RestOfRun
 from .sandbox import RATES, check_convertible, clock, leaves
 from .timm import from_timm, is_timms
+from .timm_lars import is_timms_lars, lars_options
 
 OPTIONS = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
+LARS_OPTIONS = (*OPTIONS, "trust_coefficient", "eps", "trust_clip", "lr_in_momentum", "adapt")
 # What schedulers left behind, and schedules of a fused optimizer whose state was loaded: they are
 # not what torch.optim.SGD goes by.
 LEFTOVERS = {*RATES, "max_momentum", "base_momentum", *SCHEDULES}
 
 
 def convert(
-    optimizer: torch.optim.SGD,
+    optimizer: torch.optim.Optimizer,
     scheduler: Any = None,
     *,
     steps: int | None = None,
     steps_per_epoch: int | None = None,
     **options: Any,
-) -> SGD:
+) -> SGD | LARS:
     """Replace a torch.optim.SGD and its scheduler by a fused optimizer that continues their run.
+
+    timm's ``Lars`` becomes a `LARS` in the same way.
 
     Call it between two steps, at the start or in mid-training, after the scheduler's step. The
     next rates are those that the scheduler would have set, from its state as it is, and so are the
@@ -76,33 +81,36 @@ def convert(
         >>> opt.get_last_lr()
         [0.125]
     """
-    if not isinstance(optimizer, torch.optim.SGD):
+    by_lars = is_timms_lars(optimizer)
+    if not (by_lars or isinstance(optimizer, torch.optim.SGD)):
         raise TypeError(
             f"got a {type(optimizer).__name__}, it must be a torch.optim.SGD: only its momentum "
-            "and options mean the same here"
+            "and options mean the same here, and those of timm's Lars"
         )
     per_epoch = 1 if steps_per_epoch is None else whole("steps_per_epoch", steps_per_epoch, 1)
     given = list(scheduler) if isinstance(scheduler, (list, tuple)) else [scheduler]
     plateaus = [each for each in given if isinstance(each, ReduceLROnPlateau)]
     moving = _together(optimizer, [s for s in given if s is not None and s not in plateaus])
-    groups = [
-        {k: v for k, v in group.items() if k == "lr" or k not in LEFTOVERS}
-        for group in optimizer.param_groups
-    ]
+    found: list[dict[str, Any]] = optimizer.param_groups
+    if by_lars:
+        found = [lars_options(group) for group in found]
+    groups = [{k: v for k, v in g.items() if k == "lr" or k not in LEFTOVERS} for g in found]
     done = 0
     if is_timms(moving):
         _follow_timm(groups, moving, steps, steps_per_epoch)
     elif moving is not None:
         done = clock(moving)
         _follow(groups, optimizer, moving, steps, per_epoch)
-    defaults = {name: optimizer.defaults[name] for name in OPTIONS}
+    own = lars_options(optimizer.defaults) if by_lars else optimizer.defaults
+    defaults = {name: own[name] for name in (LARS_OPTIONS if by_lars else OPTIONS)}
     if all(group.get("momentum_schedule") is not None for group in groups):
         # Groups that are added later follow it, and it is a factor of this.
         defaults["momentum"] = groups[0]["momentum"]
     # Momentum may have been set to 0 since, where nesterov means nothing; a new group may not.
     nesterov = [group.pop("nesterov") for group in groups]
     defaults = {**defaults, **options}
-    fused = SGD(groups, lr=optimizer.defaults["lr"], **{**defaults, "nesterov": False})
+    kind = LARS if by_lars else SGD
+    fused = kind(groups, lr=optimizer.defaults["lr"], **{**defaults, "nesterov": False})
     for group, wanted in zip(fused.param_groups, nesterov, strict=True):
         group["nesterov"] = wanted
     fused.defaults["nesterov"] = defaults["nesterov"]
@@ -121,7 +129,7 @@ def convert(
     return fused
 
 
-def _together(optimizer: torch.optim.SGD, schedulers: list[Any]) -> Any:
+def _together(optimizer: torch.optim.Optimizer, schedulers: list[Any]) -> Any:
     """Return the one scheduler that moves the rates, which may be a chain of several.
 
     Raises:
@@ -147,7 +155,7 @@ def _together(optimizer: torch.optim.SGD, schedulers: list[Any]) -> Any:
 
 def _follow(
     groups: list[dict[str, Any]],
-    optimizer: torch.optim.SGD,
+    optimizer: torch.optim.Optimizer,
     scheduler: Any,
     steps: int | None,
     per_epoch: int,
@@ -182,7 +190,7 @@ def _follow_timm(
             )
 
 
-def _check(optimizer: torch.optim.SGD, scheduler: Any) -> None:
+def _check(optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
     if is_timms(scheduler) and scheduler.param_group_field != "lr":
         raise ValueError(
             f"the {type(scheduler).__name__} moves {scheduler.param_group_field!r}, only the rate "

@@ -44,7 +44,7 @@ class ReplacedGroup(dict[str, Any]):
         return dict, (dict(self),)
 
 
-def replace(optimizer: torch.optim.SGD) -> None:
+def replace(optimizer: torch.optim.Optimizer) -> None:
     """Let an optimizer tell when it is used, whose run another continues."""
     replaced = Replaced()
     groups = optimizer.param_groups

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.algorithms.join import Joinable, JoinHook
 
-from .._optim.sgd import SGD
+from .._optim.stepping import FusedOptimizer
 from .._tensors.shards import local_of
 
 
@@ -32,7 +32,9 @@ class Joined(Joinable):
         ...             opt.step()
     """
 
-    def __init__(self, optimizer: SGD, process_group: dist.ProcessGroup | None = None) -> None:
+    def __init__(
+        self, optimizer: FusedOptimizer, process_group: dist.ProcessGroup | None = None
+    ) -> None:
         super().__init__()
         self._optimizer = optimizer
         self._group = process_group

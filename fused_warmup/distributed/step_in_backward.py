@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .._optim.sgd import SGD
+from .._optim.stepping import FusedOptimizer
 from .._step.plan import Plan
 from .._tensors.shards import is_sharded
 
@@ -58,7 +58,7 @@ class StepInBackward:
         1
     """
 
-    def __init__(self, optimizer: SGD, ddp: Any = None, *, local: bool = False) -> None:
+    def __init__(self, optimizer: FusedOptimizer, ddp: Any = None, *, local: bool = False) -> None:
         params = [p for group in optimizer.param_groups for p in group["params"]]
         if optimizer._in_backward is not None:
             raise RuntimeError(
@@ -176,7 +176,7 @@ class StepInBackward:
 class _Slice:
     """Some of an optimizer's parameters, updated by a plan of their own that does not count."""
 
-    def __init__(self, optimizer: SGD, params: Sequence[Tensor]) -> None:
+    def __init__(self, optimizer: FusedOptimizer, params: Sequence[Tensor]) -> None:
         self._optimizer, self._params = optimizer, params
         self._members: list[list[Tensor]] = []
         self._groups: list[dict[str, Any]] = []

@@ -1,11 +1,13 @@
 """What becomes of a large-minibatch recipe when the number of workers changes in mid-training."""
 
-from .._optim.sgd import SGD
+from .._optim.stepping import FusedOptimizer
 from ..schedules import Schedule
-from .minibatch import LargeMinibatch
+from .base import LargeMinibatch
 
 
-def change_batch(optimizer: SGD, previous: LargeMinibatch, recipe: LargeMinibatch) -> int:
+def change_batch(
+    optimizer: FusedOptimizer, previous: LargeMinibatch, recipe: LargeMinibatch
+) -> int:
     """Go on with another minibatch size: an elastic job that lost or won workers, say.
 
     The rule, for an optimizer that has applied ``t`` updates of ``previous``:

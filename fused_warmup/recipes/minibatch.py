@@ -4,83 +4,11 @@ The paper is arXiv:1706.02677; sections and equations are quoted by its numbers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from ..schedules import Schedule, constant, linear_warmup, multi_step
+from ..schedules import constant, linear_warmup, multi_step
 from ..schedules.checks import finite, listed, shown, steps_of, whole
-
-
-@dataclass(frozen=True, slots=True)
-class LargeMinibatch:
-    """What `large_minibatch` worked out; printing it tells what was done and why.
-
-    Args:
-        lr: Base learning rate, scaled to the batch.
-        schedule: Factor on ``lr`` at every update: the warm-up and the drops.
-        momentum: Momentum of SGD.
-        weight_decay: L2 penalty of SGD.
-        nesterov: Whether the momentum is Nesterov's.
-        batch_size: Examples per update, over all workers.
-        reference_lr: Learning rate the scaling starts from.
-        reference_batch: Batch size that ``reference_lr`` belongs to.
-        steps_per_epoch: Updates per epoch.
-        warmup_steps: Updates of the warm-up; 0 for none.
-        drop_steps: Updates at which the learning rate drops, counted from the start of training.
-        gamma: Factor of each drop.
-        total_steps: Updates in all.
-    """
-
-    lr: float
-    schedule: Schedule
-    momentum: float
-    weight_decay: float
-    nesterov: bool
-    batch_size: int
-    reference_lr: float
-    reference_batch: int
-    steps_per_epoch: int
-    warmup_steps: int
-    drop_steps: tuple[int, ...]
-    gamma: float
-    total_steps: int
-
-    def sgd_options(self) -> dict[str, Any]:
-        """Return the keyword arguments for ``fused_warmup.SGD(params, **recipe.sgd_options())``.
-
-        Example:
-            >>> sorted(large_minibatch(8192, steps_per_epoch=156).sgd_options())
-            ['lr', 'momentum', 'nesterov', 'schedule', 'weight_decay']
-        """
-        names = ("lr", "momentum", "weight_decay", "nesterov", "schedule")
-        return {name: getattr(self, name) for name in names}
-
-    def __str__(self) -> str:
-        scaling = f"{self.reference_lr:g} x {self.batch_size}/{self.reference_batch}"
-        if self.warmup_steps:
-            warmup = (
-                f"{self.lr * self.schedule(0):.6g} to {self.lr:.6g} in equal increments over "
-                f"{self.warmup_steps} steps (gradual, section 2.2)"
-            )
-        elif self.batch_size <= self.reference_batch:
-            warmup = f"none, a batch of {self.batch_size} is no larger than the reference"
-        else:
-            warmup = "none, as asked"
-        if self.drop_steps:
-            steps = ", ".join(map(str, self.drop_steps))
-            drops = f"x{self.gamma:g} at steps {steps} from the start of training (section 5.1)"
-        else:
-            drops = "none, as asked"
-        sgd = f"momentum {self.momentum:g}{', Nesterov' * self.nesterov}"
-        lines = {
-            "learning rate": f"{self.lr:.6g} = {scaling} (linear scaling rule, section 2.1)",
-            "warm-up": warmup,
-            "drops": drops,
-            "length": f"{self.total_steps} steps, {self.steps_per_epoch} per epoch",
-            "SGD": f"{sgd}, weight decay {self.weight_decay:g} (section 5.1)",
-        }
-        title = f"large minibatch of {self.batch_size} (Goyal et al. 2017, arXiv:1706.02677)"
-        return "\n".join((title, *(f"  {name:<15}{text}" for name, text in lines.items())))
+from .base import LargeMinibatch
+from .layerwise import LarsMinibatch
 
 
 def large_minibatch(
@@ -89,17 +17,18 @@ def large_minibatch(
     steps_per_epoch: int | None = None,
     dataset_size: int | None = None,
     drop_last: bool = False,
-    reference_lr: float = 0.1,
+    reference_lr: float | None = None,
     reference_batch: int = 256,
-    warmup_epochs: float = 5,
-    milestones: Sequence[float] = (30, 60, 80),
+    warmup_epochs: float | None = None,
+    milestones: Sequence[float] | None = None,
     epochs: float = 90,
     gamma: float = 0.1,
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
-    nesterov: bool = True,
+    nesterov: bool | None = None,
+    optimizer: str = "sgd",
 ) -> LargeMinibatch:
-    """Scale a reference recipe for SGD to a large minibatch.
+    """Scale a reference recipe to a large minibatch: SGD's, or that of LARS for a very large one.
 
     With ``k = batch_size / reference_batch``, W the steps of the warm-up and
     ``drops(t) = gamma ** (number of milestones <= t)``:
@@ -125,18 +54,22 @@ def large_minibatch(
         dataset_size: Examples per epoch instead, from which the updates per epoch follow.
         drop_last: With ``dataset_size``: whether an incomplete last batch is left out, as in
             ``torch.utils.data.DataLoader``.
-        reference_lr: Learning rate that works for ``reference_batch``.
+        reference_lr: Learning rate that works for ``reference_batch``; None: 0.1.
         reference_batch: Batch size of the reference.
-        warmup_epochs: Length of the warm-up in epochs, may be fractional, 0 for none.
-        milestones: Epochs at which to drop, counted from the start of training.
+        warmup_epochs: Length of the warm-up in epochs, may be fractional, 0 for none; None: 5.
+        milestones: Epochs at which to drop, counted from the start of training; None: 30, 60, 80.
         epochs: Length of training in epochs.
         gamma: Factor of each drop, at least 0.
         momentum: Momentum of SGD, in [0, 1].
         weight_decay: L2 penalty of SGD.
-        nesterov: Whether the momentum is Nesterov's.
+        nesterov: Whether the momentum is Nesterov's; None: True.
+        optimizer: ``"lars"`` makes the recipe for `LARS` instead, see `LarsMinibatch`: a rate by
+            the size of the batch where ``reference_lr`` is None, a warm-up from 0 over 5 epochs, or
+            14 for 32,768 and more, then a polynomial decay without ``milestones``; no Nesterov.
 
     Returns:
-        The recipe; ``SGD(params, **recipe.sgd_options())`` uses it, ``print(recipe)`` tells it.
+        The recipe; ``SGD(params, **recipe.sgd_options())`` uses it, or
+        ``LARS(params, **recipe.lars_options())``. ``print(recipe)`` tells it.
 
     Raises:
         TypeError: Both ``steps_per_epoch`` and ``dataset_size`` or none; a wrong type.
@@ -156,9 +89,32 @@ def large_minibatch(
     """
     batch_size = whole("batch_size", batch_size, 1)
     reference_batch = whole("reference_batch", reference_batch, 1)
-    reference_lr = finite("reference_lr", reference_lr, 0.0, exclusive=True)
+    if optimizer not in ("sgd", "lars"):
+        raise ValueError(f"optimizer={optimizer!r} is unknown, it must be 'sgd' or 'lars'")
+    if reference_lr is not None:
+        reference_lr = finite("reference_lr", reference_lr, 0.0, exclusive=True)
     per_epoch = _steps_per_epoch(batch_size, steps_per_epoch, dataset_size, drop_last)
     momentum = finite("momentum", momentum, 0.0, 1.0)
+    if optimizer == "lars":
+        if milestones is not None:
+            raise ValueError(
+                f"milestones={shown(milestones)} with optimizer='lars', whose rate decays without "
+                "drops: leave milestones out"
+            )
+        return LarsMinibatch.of(
+            batch_size,
+            per_epoch,
+            steps_of(None, epochs, per_epoch),
+            reference=(reference_lr, reference_batch),
+            warmup_epochs=warmup_epochs,
+            momentum=momentum,
+            weight_decay=finite("weight_decay", weight_decay, 0.0),
+            nesterov=bool(nesterov),
+        )
+    reference_lr = 0.1 if reference_lr is None else reference_lr
+    warmup_epochs = 5 if warmup_epochs is None else warmup_epochs
+    milestones = (30, 60, 80) if milestones is None else milestones
+    nesterov = True if nesterov is None else nesterov
     if nesterov and momentum == 0.0:
         raise ValueError("nesterov=True needs a momentum above 0, got 0: set nesterov=False")
     gamma = finite("gamma", gamma, 0.0)

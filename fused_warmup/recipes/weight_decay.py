@@ -23,6 +23,7 @@ def split_weight_decay(
     weight_decay: float,
     *,
     named: bool = False,
+    **undecayed_options: Any,
 ) -> list[dict[str, Any]]:
     """Split parameters into a group with weight decay and a group without.
 
@@ -38,6 +39,8 @@ def split_weight_decay(
             recognized by dimension only.
         weight_decay: Weight decay of the first group, at least 0.
         named: Give (name, parameter) pairs in the groups, as ``named_parameters()`` does.
+        **undecayed_options: More options of the second group: ``adapt=False`` leaves it out of
+            LARS's layer-wise rates, as is usual.
 
     Returns:
         Two groups for an optimizer, dicts of ``params`` and ``weight_decay``, the first with weight
@@ -82,7 +85,7 @@ def split_weight_decay(
         raise ValueError("got no parameters, at least one is needed: pass a model with parameters")
     return [
         {"params": decayed, "weight_decay": weight_decay},
-        {"params": undecayed, "weight_decay": 0.0},
+        {"params": undecayed, "weight_decay": 0.0, **undecayed_options},
     ]
 
 

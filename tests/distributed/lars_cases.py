@@ -20,8 +20,7 @@ OPTIONS: dict[str, Any] = {"lr": 3.0, "momentum": 0.9, "trust_coefficient": 0.02
 
 
 def make_optimizer(model: nn.Module, **options: Any) -> LARS:
-    decayed, rest = split_weight_decay(model, 0.01)
-    groups = [decayed, {**rest, "adapt": False}]
+    groups = split_weight_decay(model, 0.01, adapt=False)
     return LARS(groups, **{**OPTIONS, "schedule": linear_warmup(5, start=0.2), **options})
 
 
