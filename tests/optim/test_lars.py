@@ -283,3 +283,9 @@ def test_shapes_of_all_kinds_go_where_they_can_be_updated() -> None:
     assert opt.steps_applied == 2
     for p in found:
         torch.testing.assert_close(p.detach().real, torch.full((4,), 0.5625), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("option", [{"ema_decay": 0.9}, {"master_weights": True}], ids=str)
+def test_what_lars_does_not_do_is_refused(option) -> None:
+    with pytest.raises(ValueError, match="in a group of LARS"):
+        LARS([{"params": models((3,)), **option}])
