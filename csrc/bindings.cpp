@@ -122,12 +122,16 @@ PYBIND11_MODULE(_C, m) {
   py::class_<HostPlan>(m, "HostPlan", collectable<HostPlan>())
       .def(
           "prepare",
-          [](HostPlan& plan, const py::list& groups, const py::object& grads,
+          [](HostPlan& plan, const std::optional<py::list>& groups, const py::object& grads,
              const py::object& grad_scale, const py::object& found_inf, bool write_grads) {
-            return plan.prepare({groups, grads, grad_scale, found_inf, write_grads});
+            StepInputs inputs{groups.value_or(py::list()), grads, grad_scale, found_inf,
+                              write_grads};
+            inputs.same_groups = !groups;
+            return plan.prepare(inputs);
           },
           py::arg("groups"), py::arg("grads"), py::arg("grad_scale"), py::arg("found_inf"),
           py::arg("write_grads"))
+      .def("give_rates_to", &HostPlan::give_rates_to, py::arg("given"))
       .def("measure", &HostPlan::measure)
       .def("launch", &HostPlan::launch, py::arg("advance"))
       .def_property_readonly("active", &HostPlan::active);

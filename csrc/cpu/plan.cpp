@@ -73,7 +73,9 @@ void CpuPlan::launch_kernel(bool advance) {
   if (is_lars() && !is_measured()) launch_norms();
   // Python's lock is held: what another thread dropped meanwhile would be memory of somebody else.
   update_all(rates);
-  for (size_t i = 0; i < groups_.size(); ++i) step_.lr[i] = rates[i].lr;
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    put_rate(step_, static_cast<int64_t>(i), rates[i].lr);
+  }
   for (const TensorEntry& entry : entries_) {
     const Rates& own = rates[static_cast<size_t>(entry.group)];
     if (is_marked_now(entry.first_step, own)) *entry.first_step = t;

@@ -228,7 +228,7 @@ FW_INLINE void update_share(const Args& args, int64_t t, int32_t share, int thre
 
 // Phase 3, one thread of the block whose ticket is the last: all others have read t by then.
 FW_INLINE void finish(const LaunchArgs& args, int64_t t, const Rates* rates) {
-  for (int32_t g = 0; g < args.n_groups; ++g) args.step.lr[g] = rates[g].lr;
+  for (int32_t g = 0; g < args.n_groups; ++g) put_rate(args.step, g, rates[g].lr);
   if (args.step.advance) *args.step.t = next_count(t);
 }
 

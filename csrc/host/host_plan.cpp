@@ -284,6 +284,13 @@ bool HostPlan::look_at_norms() {
   return true;
 }
 
+// One element a group, next to each other.
+bool HostPlan::view_row(const py::object& tensor, DLTensor* view) const {
+  return view_tensor(tensor.ptr(), view) && same_device(view->device, device_) && view->ndim == 1 &&
+         view->shape[0] == static_cast<int64_t>(groups_.size()) &&
+         (view->shape[0] <= 1 || view->strides[0] == 1);
+}
+
 bool HostPlan::look_at_scalars() {
   const auto scalar = [this](const py::object& tensor, const float** out) {
     *out = nullptr;
@@ -296,13 +303,15 @@ bool HostPlan::look_at_scalars() {
   DLTensor view;
   if (!view_scalar(t_.ptr(), &view) || !is_int64(view)) return false;
   step_.t = static_cast<int64_t*>(data_of(view));
-  if (!view_tensor(lr_.ptr(), &view) || dtype_of(view) != DType::FLOAT64 ||
-      !same_device(view.device, device_) || view.ndim != 1 ||
-      view.shape[0] != static_cast<int64_t>(groups_.size()) ||
-      (view.shape[0] > 1 && view.strides[0] != 1)) {
-    return false;
-  }
+  if (!view_row(lr_, &view) || dtype_of(view) != DType::FLOAT64) return false;
   step_.lr = static_cast<double*>(data_of(view));
+  step_.given = nullptr;
+  if (given_) {
+    if (!view_row(given_, &view)) return false;
+    step_.gives_float = dtype_of(view) == DType::FLOAT32;
+    if (!step_.gives_float && dtype_of(view) != DType::FLOAT64) return false;
+    step_.given = data_of(view);
+  }
   return scalar(grad_scale_, &step_.grad_scale) && scalar(found_inf_, &step_.found_inf);
 }
 
@@ -342,7 +351,7 @@ bool HostPlan::read(const StepInputs& inputs) {
   found_inf_ = inputs.found_inf;
   step_.write_grads = inputs.write_grads;
   if (!inputs.may_ask && (asks_for_grads_ || !reads_libtorch())) return false;
-  if (!read_groups(inputs.groups, inputs.may_ask)) return false;
+  if (!inputs.same_groups && !read_groups(inputs.groups, inputs.may_ask)) return false;
   read_grads(inputs.grads);
   return grads_.empty() || grads_.size() == parameters_.size();
 }
@@ -594,7 +603,7 @@ void HostPlan::bump_versions() {
 
 std::vector<py::object> HostPlan::scalar_objects() const {
   std::vector<py::object> objects = lr_tensors_;
-  objects.insert(objects.end(), {t_, lr_, grad_scale_, found_inf_});
+  objects.insert(objects.end(), {t_, lr_, given_, grad_scale_, found_inf_});
   objects.insert(objects.end(), norm_tensors_.begin(), norm_tensors_.end());
   return objects;
 }

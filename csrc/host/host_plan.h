@@ -26,6 +26,7 @@ struct StepInputs {
   py::object grad_scale, found_inf;  // GradScaler's scalars or None
   bool write_grads = false;          // leave unscaled gradients behind
   bool may_ask = true;               // run Python code where only that can tell
+  bool same_groups = false;          // take the groups' options as the last step read them
 };
 
 class HostPlan {
@@ -48,6 +49,8 @@ class HostPlan {
   bool look();
   // As Python code has run since the last look. Throws where something changed meanwhile.
   void look_again();
+  // Has each launch leave the rates in another tensor too, float32 or float64, one element a group.
+  void give_rates_to(const py::object& given) { given_ = given; }
   bool has_active() const { return n_active_ > 0; }
   // Whether a gradient of this plan lies in memory that `other` writes to.
   bool reads_from(const HostPlan& other) const;
@@ -92,7 +95,7 @@ class HostPlan {
     for (py::object& each : lr_tensors_) visit(each);
     for (py::object& each : grads_) visit(each);
     for (py::object& each : norm_tensors_) visit(each);
-    for (py::object* each : {&t_, &lr_, &grad_scale_, &found_inf_, &active_}) visit(*each);
+    for (py::object* each : {&t_, &lr_, &given_, &grad_scale_, &found_inf_, &active_}) visit(*each);
   }
 
  protected:
@@ -155,6 +158,7 @@ class HostPlan {
   bool in_range(const Group& group) const;
   bool view_scalar(PyObject* tensor, DLTensor* view) const;
   bool look_at_scalars();
+  bool view_row(const py::object& tensor, DLTensor* view) const;
   bool look_at_norms();
   bool read_lars(PyObject* group, bool may_ask, Group* out) const;
   void read_grads(const py::object& grads);
@@ -175,7 +179,7 @@ class HostPlan {
   std::vector<int32_t> schedule_of_, momentum_schedule_of_, ema_schedule_of_;
   std::vector<std::vector<Segment>> segments_;
   std::vector<std::vector<double>> values_;
-  py::object t_, lr_, active_;
+  py::object t_, lr_, given_, active_;
   std::vector<py::object> norm_tensors_;  // squares, partials, tickets; none in SGD
   bool is_measured_ = false;              // by measure(), for the launch that comes
 

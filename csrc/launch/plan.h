@@ -86,11 +86,23 @@ struct Rates {
 struct StepScalars {
   int64_t* t;               // updates applied so far
   double* lr;               // out: the rate used, one a group
+  void* given;              // out: likewise, for another optimizer; null: there is none
   const float* found_inf;   // null: no AMP. The step is skipped where it is not 0
   const float* grad_scale;  // null: gradients are not scaled
   bool write_grads;         // leave unscaled gradients behind, as GradScaler.unscale_ does
   bool advance;             // last launch of the step on this device: t moves on
+  bool gives_float;         // what given holds: float32, else float64
 };
+
+FW_INLINE void put_rate(const StepScalars& step, int64_t group, double rate) {
+  step.lr[group] = rate;
+  if (step.given == nullptr) return;
+  if (step.gives_float) {
+    static_cast<float*>(step.given)[group] = static_cast<float>(rate);
+  } else {
+    static_cast<double*>(step.given)[group] = rate;
+  }
+}
 
 FW_INLINE double base_lr(const Group& group) {
   if (group.lr_ptr == nullptr) return group.lr;

@@ -15,6 +15,15 @@ from .tracks import Tracks
 
 ROOM = 64
 """Groups that may be added before the rates move to other addresses."""
+UNUSED = {
+    "weight_decay": 0.0,
+    "momentum": 0.0,
+    "dampening": 0.0,
+    "nesterov": False,
+    "maximize": False,
+    "differentiable": False,
+}
+"""What a plan reads of a group beside its rate."""
 
 
 class Rates:
@@ -29,6 +38,8 @@ class Rates:
         exact: The rates, float64, one element a group.
         lr: The rates as tensors of no dimensions. torch's kernels read a float32 on a GPU, and any
             number on the CPU.
+        copies: Whether torch copies the rates there, which autograd counts; else the launch writes
+            them.
     """
 
     exact: Tensor
@@ -37,30 +48,33 @@ class Rates:
     def __init__(self, device: torch.device, rounds: bool, count: Tensor) -> None:
         self._device, self._rounds, self._count = device, rounds, count
         self._dtype = torch.float64 if device.type == "cpu" else torch.float32
+        self._backend = kernels.kernel_of(device) or "reference"
+        # Others leave the rates in float64 only, which is then copied.
+        self.copies = rounds and self._backend not in ("cpu", "cuda")
         self._plan: Any = None
-        self._captured: list[Any] = []  # plans that only CUDA graphs hold
+        self._captured: list[tuple[Any, int]] = []  # plans that only CUDA graphs hold
         self._groups: list[dict[str, Any]] = []
+        self._are_read = False  # whether the plan knows the groups as they are
         self._make_room(ROOM)
 
     def _make_room(self, n: int) -> None:
         with making_state():
             self._all_exact = torch.zeros(n, dtype=torch.float64, device=self._device)
-            self._all_bases = torch.zeros(n, dtype=torch.float64, device=self._device)
             self._all_lr = torch.zeros(n, dtype=self._dtype, device=self._device)
-            self._each_lr = list(map(self._all_lr.select, [0] * n, range(n)))
+            self._each_lr = [self._all_lr[i] for i in range(n)]
 
     def follow(self, bases: Sequence[float], schedules: Sequence[Mapping[str, Any] | None]) -> None:
-        """Set the base rate and the schedule of each group, the rates of step ``t`` with them."""
+        """Set each group's base rate and schedule, and work out the rates of step ``t``."""
         n = len(bases)
         if n > len(self._each_lr):
             self._make_room(2 * n)
         if self._plan is not None and getattr(self._plan, "n_captured", 0) > 0:
-            self._captured.append(self._plan)
+            self._captured.append((self._plan, len(self._groups)))
         tracks = Tracks([{"schedule": each, "momentum_schedule": None} for each in schedules])
         self.exact, self._rounded = self._all_exact[:n], self._all_lr[:n]
         self.lr = self._each_lr[:n]
         self._plan = kernels.make_plan(
-            kernels.kernel_of(self._device) or "reference",
+            self._backend,
             params=[],
             momentum_buffers=[],
             first_steps=[],
@@ -71,30 +85,22 @@ class Rates:
             t=self._count,
             lr=self.exact,
         )
-        self._groups = [
-            {
-                "lr": base,
-                "weight_decay": 0.0,
-                "momentum": 0.0,
-                "dampening": 0.0,
-                "nesterov": False,
-                "maximize": False,
-                "differentiable": False,
-            }
-            for base in bases
-        ]
-        self.rebase(bases)
+        if self._rounds and not self.copies:
+            self._plan.give_rates_to(self._rounded)
+        self._rebase(bases)
         self.prepare(None)
         self.launch(advance=False)
 
-    def rebase(self, bases: Sequence[float]) -> None:
-        """Set the base rates, where a captured launch reads them, too."""
-        for i, (group, base) in enumerate(zip(self._groups, bases, strict=True)):
-            if self._device.type == "cpu":
-                group["lr"] = base
-            else:
-                group["lr"] = self._all_bases[i]
-                self._all_bases[i].fill_(base)
+    def _rebase(self, bases: Sequence[float]) -> None:
+        self._are_read = False
+        self._groups = [{**UNUSED, "lr": base} for base in bases]
+
+    def update_captured(self, bases: Sequence[float]) -> None:
+        """Set the base rates, for launches that CUDA graphs hold, too."""
+        self._rebase(bases)
+        for plan, n in [*self._captured, (self._plan, len(bases))]:
+            if getattr(plan, "n_captured", 0) > 0:
+                plan.update_captured(self._groups[:n])
 
     def prepare(self, found_inf: Tensor | None) -> None:
         """Read what the launch needs, and touch nothing.
@@ -102,12 +108,14 @@ class Rates:
         Raises:
             RuntimeError: The count is not as it was made.
         """
-        if not self._plan.prepare(self._groups, [], None, found_inf, False):
+        groups = None if self._are_read else self._groups
+        if not self._plan.prepare(groups, [], None, found_inf, False):
             raise RuntimeError(
                 f"the step count on {self._device} is {self._count.dtype} of shape "
                 f"{tuple(self._count.shape)}, it must be the int64 that attach made: leave "
                 "group['steps_applied'] as it is, or set the handle's steps_applied"
             )
+        self._are_read = self._backend != "reference"
 
     def launch(self, advance: bool = True) -> None:
         """Write the rates of the step that comes, and count it where ``advance`` says so.
@@ -115,5 +123,5 @@ class Rates:
         With a ``found_inf`` that is not 0 neither happens.
         """
         self._plan.launch(advance)
-        if self._rounds:
+        if self.copies:
             self._rounded.copy_(self.exact)

@@ -206,7 +206,7 @@ def test_the_handle_says_who_gets_what_and_how_to_get_the_better() -> None:
 def test_numbers_are_not_captured(monkeypatch: pytest.MonkeyPatch) -> None:
     optimizer = plain()
     handle = attach(optimizer, WARMUP)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_initialized", True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     with pytest.raises(RuntimeError, match="replay that of its capture: build it with capturable"):
         step(optimizer)

@@ -51,19 +51,9 @@ class Followed:
     version: int = 0
     count: Any = None
 
-    def is_as_left(self, group: Mapping[str, Any]) -> bool:
-        """Tell whether nobody else has written to what the group was given."""
-        if (
-            group.get("lr") is not self.lr
-            or group.get(BASE) is not self.base
-            or group.get(SCHEDULE) is not self.schedule
-            or group.get(COUNT) is not self.count
-        ):
-            return False
-        if not isinstance(self.lr, Tensor):
-            return True
-        moved = self.first is not None and self.first.device != self.place
-        return self.lr._version == self.version and not moved
+    def has_moved(self) -> bool:
+        """Tell whether the parameters are on another device now: all of a model's move together."""
+        return self.first is not None and self.first.device != self.place
 
     def again(self, optimizer: Optimizer, group: Mapping[str, Any], index: int) -> "Followed":
         """Return what a group is to follow after a change; see `follow` for errors."""

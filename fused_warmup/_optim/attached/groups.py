@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ..._step.counters import Counters, one_count
@@ -23,13 +24,14 @@ class Groups:
         followed: What each group follows.
         parts: The launches that work out their rates.
         give_numbers: Whether any group gets its rate as a number.
+        change_by_step: Whether `hand_out` has something to do after a launch.
     """
 
     def __init__(self, optimizer: Optimizer, counters: Counters) -> None:
         self._optimizer, self._counters = optimizer, counters
         self.followed: list[Followed] = []
         self.parts: list[Part] = []
-        self.give_numbers = False
+        self.give_numbers = self.change_by_step = False
         self._retired: list[Rates] = []  # of which a CUDA graph may hold a launch
 
     def follow(self, followed: list[Followed]) -> None:
@@ -52,17 +54,34 @@ class Groups:
         self._retired += before.values()
         self.followed, self.parts = followed, parts
         self.give_numbers = not all(part.gets_tensor for part in parts)
+        self.change_by_step = any(part.changes_by_step for part in parts)
         for part in parts:
             part.hand_out()
         for each, group in zip(followed, self._optimizer.param_groups, strict=True):
             each.put_into(group)
 
+    def hand_out(self) -> None:
+        """Give groups the rates of a step, where the launch itself does not."""
+        for part in self.parts:
+            part.hand_out()
+        for each, group in zip(self.followed, self._optimizer.param_groups, strict=True):
+            group["lr"] = each.lr
+
     def are_as_left(self) -> bool:
-        """Tell whether nobody else has written to any group."""
+        """Tell whether nobody else has written to any group. Each step asks."""
         groups = self._optimizer.param_groups
-        if len(groups) != len(self.followed):
+        if len(groups) != len(self.followed) or (groups and self.followed[0].has_moved()):
             return False
-        return all(map(Followed.is_as_left, self.followed, groups))
+        for each, group in zip(self.followed, groups, strict=True):
+            if (
+                group.get("lr") is not each.lr
+                or group.get(BASE) is not each.base
+                or group.get(SCHEDULE) is not each.schedule
+                or group.get(COUNT) is not each.count
+                or (isinstance(each.lr, Tensor) and each.lr._version != each.version)
+            ):
+                return False
+        return True
 
     def settle(self) -> None:
         """Take over what others wrote into groups, and groups that are new, before a step.

@@ -6,11 +6,15 @@ device, so that a CUDA graph captures them with the step. The one after it only 
 came to its end. One that raised is taken back when the next begins, or when somebody asks.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+
+# Keeping Dynamo out takes longer than a launch: only for a step that it compiles, or runs.
+from torch._C._dynamo.eval_frame import get_eval_frame_callback as is_dynamo_watching
+from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
 
 from ..._groups.options import plain_schedule
@@ -64,8 +68,19 @@ class Attached:
 
     # -- the step --------------------------------------------------------------------------------
 
-    @torch._disable_dynamo  # type: ignore[attr-defined]
     def _before(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if is_dynamo_compiling() or is_dynamo_watching() is not None:
+            self._begin_outside(optimizer)
+        else:
+            self._begin(optimizer)
+
+    def _after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        if is_dynamo_compiling() or is_dynamo_watching() is not None:
+            self._end_outside(optimizer)
+        else:
+            self._end(optimizer)
+
+    def _begin(self, optimizer: Any) -> None:
         if self._running:
             self._take_back()
         if not self._groups.are_as_left():
@@ -82,19 +97,16 @@ class Attached:
         for part in self._groups.parts:
             part.rates.launch(advance=part.counts)
         self._found_inf, self._running = found_inf, True
-        for part in self._groups.parts:
-            part.hand_out()
-        if self._groups.give_numbers:
-            for each, group in zip(self._groups.followed, optimizer.param_groups, strict=True):
-                group["lr"] = each.lr
+        if self._groups.change_by_step:
+            self._groups.hand_out()
 
-    @torch._disable_dynamo  # type: ignore[attr-defined]
-    def _after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if not self._running:
-            return
-        if not any(p.grad is not None for p in _parameters(optimizer)):
+    def _end(self, optimizer: Any) -> None:
+        if self._running and not _has_gradients(optimizer):
             self._take_back()
         self._running, self._found_inf = False, None
+
+    _begin_outside = torch._disable_dynamo(_begin)  # type: ignore[attr-defined]
+    _end_outside = torch._disable_dynamo(_end)  # type: ignore[attr-defined]
 
     def _take_back(self) -> None:
         """Count no more the step that was launched last: it raised, or had nothing to apply."""
@@ -110,7 +122,7 @@ class Attached:
         return (self._found_inf == 0).to(device=device, dtype=torch.int64).reshape(())
 
     def _refuse_capture(self) -> None:
-        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+        if torch.cuda._initialized and torch.cuda.is_current_stream_capturing():
             raise RuntimeError(
                 f"{type(self.optimizer).__name__} gets its rates as numbers, of which a CUDA graph "
                 f"would replay that of its capture: {remedy(self.optimizer)}"
@@ -192,7 +204,7 @@ class Attached:
             if group[BASE] is not each.base:
                 each.base = group[BASE] = checked_rate(group[BASE], i)
         for part in self._groups.parts:
-            part.rates.rebase([each.base for each in part.members])
+            part.rates.update_captured([each.base for each in part.members])
 
     def remove(self) -> None:
         """Let go of the optimizer: each group has its base as a plain ``"lr"`` again."""
@@ -259,8 +271,12 @@ class Attached:
         return "\n".join(lines)
 
 
-def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
-    return (p for group in optimizer.param_groups for p in group["params"])
+def _has_gradients(optimizer: Optimizer) -> bool:
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if p.grad is not None:
+                return True
+    return False
 
 
 def _on(device: torch.device, found_inf: Tensor) -> Tensor:

@@ -27,6 +27,11 @@ class Part:
     members: list[Followed]
     counts: bool
 
+    @property
+    def changes_by_step(self) -> bool:
+        """Whether a launch changes what `hand_out` notes: numbers, versions of tensors."""
+        return not self.gets_tensor or self.rates.copies
+
     def hand_out(self) -> None:
         """Note what the groups are to hold."""
         if self.gets_tensor:
