@@ -72,6 +72,7 @@ std::vector<MemoryRange> EmulatedPlan::memory_of_launch() {
   add(&ticket_, sizeof ticket_, true);
   add(step_.t, sizeof *step_.t, step_.advance);
   add(step_.lr, groups_.size() * sizeof *step_.lr, true);
+  add(step_.given, groups_.size() * (step_.gives_float ? sizeof(float) : sizeof(double)), true);
   add(step_.found_inf, sizeof *step_.found_inf, false);
   add(step_.grad_scale, sizeof *step_.grad_scale, false);
   if (is_lars()) {
