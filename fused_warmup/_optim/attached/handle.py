@@ -21,6 +21,7 @@ from ..._groups.options import plain_schedule
 from ..._step.counters import MAX_STEPS, Counters, one_count
 from ...schedules import Schedule
 from ...schedules.checks import whole
+from ..two_rates import TwoRates
 from .followed import BASE, COUNT, SCHEDULE, Followed, checked_rate, follow
 from .groups import Groups
 from .saving import Saving
@@ -41,6 +42,7 @@ class Attached:
         self.optimizer = optimizer
         self._counters = Counters()
         self._groups = Groups(optimizer, self._counters)
+        self._two_rates = TwoRates()  # where `RateInForce` notes that it takes part
         self._running = False  # a step has been launched and has not come to its end
         self._found_inf: Any = None  # of that step
         own = plain_schedule(schedule)

@@ -50,8 +50,5 @@ class AttachedRates(RateInForce):
         for group, rate in zip(groups, rates, strict=True):
             group[BASE] = rate
 
-    def _update_lr(self, epoch: int | None = None) -> None:
-        self._before, self._seen = self._seen, self._count()
-
     def __reduce__(self) -> Any:
         return self._of.scheduler, ()  # type: ignore[attr-defined]
