@@ -53,7 +53,7 @@ World::World(size_t n_groups) : device(++n_devices), values_{0.25, 0.5, 0.75, 1.
   table.table_size = static_cast<int64_t>(values_.size());
   table.length = static_cast<double>(values_.size());
   segments_.push_back(table);
-  schedules_.push_back({segments_.data(), 1, values_.data(), table.table_size});
+  schedules_.push_back(make_schedule(segments_.data(), 1, values_.data(), table.table_size));
   Group group{};
   group.momentum = 0.9;
   group.momentum_schedule = -1;
