@@ -125,7 +125,11 @@ def low_precision(kind: str) -> Contender:
 
     def build(params: Sequence[Tensor]) -> Step:
         if kind == "ours":
-            return _optimizer(params, kind, master_weights=True)[0].step
+            # Of its own: others that step in turns write to `params`, and masters would follow.
+            own = [p.detach().clone().requires_grad_() for p in params]
+            for p, shared in zip(own, params, strict=True):
+                p.grad = shared.grad
+            return _optimizer(own, kind, master_weights=True)[0].step
         masters = [p.detach().float().requires_grad_() for p in params]
         grads = [p.grad for p in params]
         for master in masters:
