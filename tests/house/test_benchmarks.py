@@ -268,6 +268,7 @@ def test_check_names_what_falls_short(
         0.95,
         0.97,
         1.4,
+        1.6,
         1.7,
         3.0,
         4.0,
