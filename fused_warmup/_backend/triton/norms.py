@@ -44,9 +44,9 @@ def square(ptr, at, end, inv_scale, OPMATH: tl.constexpr):
 @triton.jit
 def sum_lanes(lanes):
     """Add the upper half of the lanes to the lower until one is left, and return that."""
-    for k in tl.static_range(7):
+    for _ in tl.static_range(7):
         # A sum of two is one addition.
-        lanes = tl.sum(tl.reshape(lanes, (2, LANES >> (k + 1))), axis=0)
+        lanes = tl.sum(tl.reshape(lanes, (2, lanes.shape[0] // 2)), axis=0)
     return tl.sum(lanes, axis=0)
 
 
