@@ -55,8 +55,8 @@ struct Schedule {
 
 inline Schedule make_schedule(const Segment* segments, int64_t n_segments, const double* values,
                               int64_t n_values) {
-  int64_t n_tracks = 0;
-  for (int64_t i = 0; i < n_segments; ++i) n_tracks += segments[i].start == 0;
+  int64_t n_tracks = n_segments > 0;
+  for (int64_t i = 1; i < n_segments; ++i) n_tracks += segments[i].start == 0;
   return {segments, n_segments, values, n_values, n_tracks};
 }
 
