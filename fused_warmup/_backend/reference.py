@@ -233,7 +233,8 @@ class ReferencePlan:
         return momentum * self.schedules[index](t)  # type: ignore[no-any-return]
 
     def _ema_weight(self, group: int, t: int) -> float:
-        if self._groups[group].get("ema_decay") is None:
+        # A part whose parameters have no averages is told of no schedules for them.
+        if self._groups[group].get("ema_decay") is None or not self.ema_schedule_of:
             return 0.0
         index = self.ema_schedule_of[group]
         return ema_weight(self._groups[group], self.schedules[index](t) if index >= 0 else 1.0, t)

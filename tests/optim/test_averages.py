@@ -294,3 +294,20 @@ def test_something_else_in_the_place_of_an_average_is_refused(value) -> None:
     opt.state[p]["ema"] = value
     with pytest.raises(TypeError, match="ema"):
         opt.step()
+
+
+def test_parts_without_averages_beside_parts_with() -> None:
+    # Memory with holes is the reference backend's, and its group has no averages.
+    whole = torch.nn.Parameter(torch.ones(4))
+    holes = torch.nn.Parameter(torch.ones(4, 6)[:, ::2])
+    opt = SGD([{"params": [whole], "ema_decay": 0.5}, {"params": [holes]}], lr=0.5)
+    twin = copy.deepcopy(opt)
+    for each in (opt, twin):
+        for group in each.param_groups:
+            group["params"][0].grad = torch.ones_like(group["params"][0])
+    twin.param_groups[1]["ema_decay"] = 0.5
+    opt.step()
+    twin.step()
+    for ours, theirs in zip(opt.param_groups, twin.param_groups, strict=True):
+        assert torch.equal(ours["params"][0], theirs["params"][0])
+    assert "ema" not in opt.state[holes]
