@@ -10,7 +10,10 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 from torch.nn.parallel import DistributedDataParallel
 
+from .._backend.extras import widened
+from .._step.counters import making_state
 from .._tensors.shards import local_of, split_as
+from .wide_state import start_averages
 
 if TYPE_CHECKING:
     from .counted import CountedOptimizer
@@ -25,15 +28,22 @@ def averaged_model(optimizer: "CountedOptimizer", model: Module, copy_buffers: b
             "a model under fully_shard cannot be copied, it must be evaluated in place: use "
             "`with opt.swap_averaged(model):`"
         )
-    averages = averages_of(optimizer, model)
+    with making_state():  # for what is made in inference mode cannot be used outside
+        return _copy_over(model, averages_of(optimizer, model), copy_buffers)
+
+
+def _copy_over(model: Module, averages: dict[Tensor, Tensor], copy_buffers: bool) -> Module:
     memo: dict[int, Any] = {}
-    for p in model.parameters():
-        ema = averages.get(p)
-        memo[id(p)] = p if ema is None else Parameter(ema, requires_grad=False)
+    # Of a half model, all is to be in the dtype of the averages, so that it can compute.
     narrow = any(ema.dtype != p.dtype for p, ema in averages.items())
+    for p in model.parameters():
+        value = averages.get(p)
+        if value is None and narrow and widened(p.dtype) != p.dtype:
+            value = p.detach().to(widened(p.dtype))
+        memo[id(p)] = p if value is None else Parameter(value, requires_grad=False)
     for buffer in model.buffers():
         if narrow and buffer.is_floating_point():
-            memo[id(buffer)] = buffer.detach().to(torch.float32, copy=copy_buffers)
+            memo[id(buffer)] = buffer.detach().to(widened(buffer.dtype), copy=copy_buffers)
         elif not copy_buffers:
             memo[id(buffer)] = buffer
     return copy.deepcopy(model, memo)
@@ -71,6 +81,7 @@ def averages_of(optimizer: "CountedOptimizer", model: Module) -> dict[Tensor, Te
     Raises:
         ValueError: None has.
     """
+    start_averages(optimizer.state, optimizer._starting)
     found: dict[Tensor, Tensor] = {
         p: optimizer.state[p]["ema"]
         for p in model.parameters()

@@ -131,8 +131,8 @@ class BaseOptimizer(CountedOptimizer):
         Later steps move its parameters, and loads fill them. Parameters without an average, frozen
         ones for example, are the model's own. Its buffers are the model's own, too; copy them and
         call ``torch.optim.swa_utils.update_bn`` for batch normalization's statistics of the
-        averaged weights. A half model's averages are float32, and floating buffers become copies
-        in float32.
+        averaged weights. A half model's averages are float32, and its half buffers and frozen
+        parameters become copies in float32.
 
         Args:
             model: The model that this optimizer trains; of DistributedDataParallel, the one inside

@@ -129,10 +129,8 @@ class CountedOptimizer(Optimizer):
         Raises:
             RuntimeError: Launches come next, and a model has its averages for weights.
         """
-        if to_launch and self._is_swapped:
-            raise RuntimeError(
-                "a step inside swap_averaged would train the averages: leave the block before"
-            )
+        if to_launch:
+            self._refuse_swapped()
         with making_state():
             options.settle(self.param_groups)
             for group in self.param_groups:
@@ -145,6 +143,7 @@ class CountedOptimizer(Optimizer):
             if to_launch:
                 reread_masters(self.state, everything)
                 start_averages(self.state, self._starting)
+                self._starting.clear()
         if to_launch:
             self._counters.leave_to_kernels()
 
@@ -176,6 +175,12 @@ class CountedOptimizer(Optimizer):
     def _has_rates(self, device: torch.device, n_groups: int) -> bool:
         """Tell whether there is a place for the rates, as it was made; users may have cast it."""
         return device in self._lr and is_row(self._lr[device], n_groups)
+
+    def _refuse_swapped(self) -> None:
+        if self._is_swapped:
+            raise RuntimeError(
+                "a step inside swap_averaged would train the averages: leave the block before"
+            )
 
     # Dynamo of torch 2.11 cannot trace that an attribute of an optimizer is set, and raises.
     @torch._disable_dynamo  # type: ignore[attr-defined]
@@ -285,7 +290,7 @@ class CountedOptimizer(Optimizer):
     # -- pickle and deepcopy ---------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("backend", "write_grads", "_step_supports_amp_scaling")
+        own = ("backend", "write_grads", "_step_supports_amp_scaling", "_starting")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -92,12 +92,12 @@ def reread_masters(state: State, params: Iterable[Tensor]) -> None:
 
 @torch.no_grad()
 def start_averages(state: State, starting: set[Tensor]) -> None:
-    """Let averages that no step has moved yet be their parameters, and forget them.
+    """Let averages that no step has moved yet be their parameters.
 
-    A model is often loaded after its optimizer is built.
+    A model is often loaded after its optimizer is built. Who reads an average calls this before,
+    and a step, from which on they are averages.
     """
     for p in starting:
         ema = state[p].get("ema") if p in state else None
         if ema is not None and split_alike(ema, p):
             local_of(ema).copy_(local_of(p))
-    starting.clear()

@@ -158,6 +158,7 @@ class StepInBackward:
 
     @torch.no_grad()
     def _update(self, params: Sequence[Tensor]) -> None:
+        self._optimizer._refuse_swapped()
         with self._lock:
             for p in params:
                 if p in self._updated:

@@ -6,6 +6,7 @@ from support import copies, randn, same_bits
 from torch import nn
 
 from fused_warmup import SGD
+from fused_warmup.distributed import StepInBackward
 
 
 def trained(dtype: torch.dtype = torch.float32, **options) -> tuple[nn.Module, SGD]:
@@ -51,10 +52,9 @@ def test_that_of_a_half_model_computes_in_float32() -> None:
     model, opt = trained(torch.bfloat16)
     twin = opt.averaged(model).eval()
     tensors = [*twin.parameters(), *twin.buffers()]
-    frozen = model[0].bias
-    assert all(
-        t.dtype == torch.float32 for t in tensors if t.is_floating_point() and t is not frozen
-    )
+    assert all(t.dtype == torch.float32 for t in tensors if t.is_floating_point())
+    assert torch.equal(twin[0].bias, model[0].bias.float())  # frozen
+    assert twin(randn(8, 4, seed=0)).dtype == torch.float32
 
 
 def test_the_model_inside_data_parallel_is_taken(tmp_path) -> None:
@@ -108,3 +108,28 @@ def test_a_model_without_averages_is_refused() -> None:
     for use in (opt.averaged, lambda m: opt.swap_averaged(m).__enter__()):
         with pytest.raises(ValueError, match="ema_decay"):
             use(model)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_made_in_inference_mode_it_works_outside(dtype: torch.dtype) -> None:
+    model, opt = trained(dtype)
+    with torch.inference_mode():
+        twin = opt.averaged(model, copy_buffers=True)
+    twin.train()(randn(8, 4, seed=0))  # which moves batch normalization's statistics
+    assert not any(tensor.is_inference() for tensor in twin.state_dict().values())
+
+
+def test_an_update_in_backward_is_refused_inside() -> None:
+    model, opt = trained()
+    handle = StepInBackward(opt)
+    model(randn(8, 4, seed=0)).square().sum().backward()
+    opt.step()
+    before = copies(opt.state[model[0].weight].values())
+    with opt.swap_averaged(model), pytest.raises(RuntimeError, match="inside swap_averaged"):
+        model(randn(8, 4, seed=0)).square().sum().backward()
+    assert all(map(same_bits, opt.state[model[0].weight].values(), before))
+    opt.zero_grad()
+    model(randn(8, 4, seed=0)).square().sum().backward()
+    opt.step()
+    assert opt.steps_applied == 5
+    handle.remove()

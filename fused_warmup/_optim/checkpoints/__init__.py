@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..._step.counters import home, making_state
 from ..late_groups import inherit, shared_schedules
 from ..state import pack
+from ..wide_state import start_averages
 from .loading import Copies, StateReader, check_structure, read_count
 from .resuming import Source, check_schedules, groups_to_save, keep_tensor_lr, read_groups
 
@@ -23,6 +24,7 @@ def save(optimizer: "CountedOptimizer") -> dict[str, Any]:
     """Return an optimizer's state dict."""
     for pre_hook in optimizer._optimizer_state_dict_pre_hooks.values():
         pre_hook(optimizer)
+    start_averages(optimizer.state, optimizer._starting)
     state_dict = pack(optimizer.state, optimizer.param_groups)
     state_dict["param_groups"] = groups_to_save(state_dict["param_groups"], optimizer._given)
     for post_hook in optimizer._optimizer_state_dict_post_hooks.values():
@@ -52,7 +54,13 @@ def load(
         check_schedules(groups, optimizer.steps_applied if count is None else count)
         copies = Copies()
         reader = StateReader(
-            optimizer.state, groups, counters, count, copies, keep_all=optimizer._has_graphs()
+            optimizer.state,
+            groups,
+            counters,
+            count,
+            copies,
+            starting=optimizer._starting,
+            keep_all=optimizer._has_graphs(),
         )
         state = reader.read(state_dict)
         keep_tensor_lr(groups, own_groups, copies)

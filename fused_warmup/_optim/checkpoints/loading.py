@@ -5,7 +5,7 @@ tensors wherever they can take the loaded values, and `Copies` has the copies th
 can fail has failed by then: a checkpoint that is refused has changed nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import chain
 from typing import Any, TypeGuard
 
@@ -18,7 +18,7 @@ from ..._backend.reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER
 from ..._groups.names import describe
 from ..._step.counters import Counters, State, home, making_state, one_count
 from ..._tensors.layout import is_dense, same_layout
-from ..._tensors.memory import has_memory, is_fake
+from ..._tensors.memory import has_memory, is_fake, on_host
 from ..._tensors.shards import local_of, split_alike, split_as
 from ..state import ensure_state, first_step_mark, settled
 from ..wide_state import NAMES, momentum_dtype, wants
@@ -134,6 +134,7 @@ class StateReader:
         counters: Its counters.
         count: The loaded count, of `read_count`.
         copies: Where the copies go that the state waits for.
+        starting: Parameters whose present average starts with the next step.
         keep_all: Keep tensors, too, that the loaded options have no use for: captured graphs may.
     """
 
@@ -145,10 +146,11 @@ class StateReader:
         count: int | None,
         copies: Copies,
         *,
+        starting: Set[Tensor],
         keep_all: bool,
     ) -> None:
         self._own, self._counters, self._count, self._copies = own, counters, count, copies
-        self._keep_all = keep_all
+        self._keep_all, self._started_before = keep_all, starting
         self.starting: set[Tensor] = set()  # parameters whose average starts with the next step
         self._params = [p for group in groups for p in group["params"]]
         self._group_of = {p: group for group in groups for p in group["params"]}
@@ -212,6 +214,8 @@ class StateReader:
                 entry[name] = self._tensor(name, p, group, p)
                 if name == "ema":
                     self.starting.add(p)
+        if p in self._started_before and _is_same(loaded.get("ema"), own.get("ema")):
+            self.starting.add(p)  # Accelerate loads what it saved, and the model may come later
         uses = uses and group["dampening"] != 0
         if mark is None and (uses or ("first_step" in own and self._keep_all)):
             entry["first_step"] = self._mark(p, _mark_of(loaded))
@@ -240,6 +244,15 @@ class StateReader:
         value = local_of(value.detach()).reshape(()).to(counter.device)
         value = settled(value, self._count or 0)
         return self._copies.into(kept, value) if can_hold(kept, counter) else value
+
+
+def _is_same(loaded: Any, own: Any) -> bool:
+    if not (isinstance(loaded, Tensor) and isinstance(own, Tensor)):
+        return False
+    if own.is_meta or not has_memory(own):
+        return False
+    ours, theirs = local_of(own), local_of(split_as(loaded.detach().to(own.device), own))
+    return on_host((ours == theirs).all(), False)
 
 
 def _check(name: str, value: Any, p: Tensor, group: Group) -> None:
