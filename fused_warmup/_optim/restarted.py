@@ -35,6 +35,13 @@ def moved(plain: PlainSchedule | None, before: int, start: int) -> PlainSchedule
     return PlainSchedule(_from_its_start(plain.schedule, before).starting_at(start))
 
 
+def was_moved(plain: PlainSchedule | None, start: int) -> bool:
+    """Tell whether a schedule begins at ``start``: a restarted group may be given another later."""
+    if plain is None or start == 0:
+        return plain is not None
+    return _from_its_start(plain.schedule, start) is not plain.schedule
+
+
 def _chosen(groups: Groups, group: int | dict[str, Any]) -> dict[str, Any]:
     if isinstance(group, int) and -len(groups) <= group < len(groups):
         return groups[group]

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import warnings
 
 import pytest
 import torch
@@ -74,6 +75,22 @@ def test_another_schedule_given_since_begins_at_its_own_start() -> None:
     opt.param_groups[1]["schedule"] = other
     opt.restart_schedule(1)
     assert [second for _, second in rates(opt, 6)] == other(range(6))
+
+
+def test_a_schedule_given_since_is_that_of_the_code_that_resumes() -> None:
+    opt = two_groups(schedule=SCHEDULES[0])
+    rates(opt, 4)
+    opt.restart_schedule(1)
+    opt.param_groups[1]["schedule"] = cosine(20)
+    rates(opt, 1)
+    saved = copy.deepcopy(opt.state_dict())
+    expected = rates(opt, 3)
+    resumed = two_groups(schedule=SCHEDULES[0])
+    resumed.param_groups[1]["schedule"] = cosine(20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        resumed.load_state_dict(saved)
+    assert rates(resumed, 3) == expected
 
 
 def test_the_momentum_goes_along() -> None:

@@ -23,7 +23,7 @@ from ..._groups.options import SCHEDULES
 from ..._groups.values import check_tensor_lr
 from ..._tensors.memory import has_memory, has_number, on_host
 from ...schedules import Schedule
-from ..restarted import RESTARTED, START, moved
+from ..restarted import RESTARTED, START, moved, was_moved
 from .loading import Copies, can_hold
 
 Group = dict[str, Any]
@@ -168,13 +168,13 @@ def _choose_schedules(groups: list[Group], own: Sequence[Group], source: Source 
     for i, (group, mine) in enumerate(zip(groups, own, strict=True)):
         for name in SCHEDULES:
             given = plain(mine[name], name)
-            began, begins = mine.get(START, 0), group.get(START, 0)
-            if name in RESTARTED and began != begins:
-                given = moved(given, began, begins)
             if name not in group:
                 group[name] = given
                 continue
             theirs = plain(group[name], name)
+            began, begins = mine.get(START, 0), group.get(START, 0)
+            if name in RESTARTED and began != begins and was_moved(theirs, begins):
+                given = moved(given, began, begins)
             if source == "checkpoint" or (source is None and given is None):
                 group[name] = theirs
                 continue
