@@ -13,7 +13,7 @@ from ..._groups.options import plain_schedule
 from ..._groups.values import is_number
 from ..._step.counters import home
 from ...schedules.plain import PlainSchedule
-from .takes import remedy, takes_tensor
+from .takes import refuses_amp, remedy, takes_tensor
 
 COUNT, BASE, SCHEDULE = "steps_applied", "initial_lr", "schedule"
 """The keys of a group, beside ``"lr"``, that belong to the schedule."""
@@ -97,7 +97,7 @@ def follow(optimizer: Optimizer, group: Mapping[str, Any], index: int) -> Follow
                 "is a tensor on one device: make a group for each device"
             )
         (device,) = devices
-    elif getattr(optimizer, "_step_supports_amp_scaling", False):
+    elif getattr(optimizer, "_step_supports_amp_scaling", False) and not refuses_amp(optimizer):
         raise RuntimeError(
             f"{type(optimizer).__name__} skips steps of AMP on the device, where the host cannot "
             f"count them, and group {index} is not known to take a tensor lr: "

@@ -21,10 +21,11 @@ from ..._groups.options import plain_schedule
 from ..._step.counters import MAX_STEPS, Counters, one_count
 from ...schedules import Schedule
 from ...schedules.checks import whole
+from ...schedules.plain import PlainSchedule
 from ..two_rates import TwoRates
 from .followed import BASE, COUNT, SCHEDULE, Followed, checked_rate, follow
 from .groups import Groups
-from .saving import Saving
+from .saving import Saving, compare
 from .shown import AttachedRates
 from .takes import remedy
 
@@ -44,10 +45,11 @@ class Attached:
         self._groups = Groups(optimizer, self._counters)
         self._two_rates = TwoRates()  # where `RateInForce` notes that it takes part
         self._running = False  # a step has been launched and has not come to its end
+        self._had_gradients = False  # when it began; some steps and hooks drop them
         self._found_inf: Any = None  # of that step
         own = plain_schedule(schedule)
         groups = optimizer.param_groups
-        given = [{SCHEDULE: own, **group} if own else dict(group) for group in groups]
+        given = [self._given(group, own, i) for i, group in enumerate(groups)]
         followed = [follow(optimizer, group, i) for i, group in enumerate(given)]
         if all(each.schedule is None for each in followed):
             raise ValueError(
@@ -67,6 +69,20 @@ class Attached:
             optimizer.register_step_post_hook(self._after),
             *self._saving.hooks(optimizer),
         ]
+
+    def _given(
+        self, group: dict[str, Any], own: PlainSchedule | None, index: int
+    ) -> dict[str, Any]:
+        """Return a group with the schedule that it is to follow: its own, else that of all."""
+        if own is None:
+            return dict(group)
+        theirs = group.get(SCHEDULE)
+        if isinstance(theirs, str):  # of a checkpoint that was loaded before
+            compare(theirs, own, index)
+            return {**group, SCHEDULE: own}
+        # A copy still has the one that served all groups, which is none of the group's own.
+        served_all = theirs is not None and theirs == self.optimizer.defaults.get(SCHEDULE)
+        return {**group, SCHEDULE: own} if served_all else {SCHEDULE: own, **group}
 
     # -- the step --------------------------------------------------------------------------------
 
@@ -99,11 +115,13 @@ class Attached:
         for part in self._groups.parts:
             part.rates.launch(advance=part.counts)
         self._found_inf, self._running = found_inf, True
+        self._had_gradients = _has_gradients(optimizer)
         if self._groups.change_by_step:
             self._groups.hand_out()
 
     def _end(self, optimizer: Any) -> None:
-        if self._running and not _has_gradients(optimizer):
+        # A closure makes them in the step.
+        if self._running and not (self._had_gradients or _has_gradients(optimizer)):
             self._take_back()
         self._running, self._found_inf = False, None
 
@@ -225,6 +243,13 @@ class Attached:
         """Return the count, without a step that has not come to its end."""
         counter = next(iter(self._counters.by_device.values()))
         return counter - self._applied(counter.device) if self._running else counter
+
+    def take_in_groups(self) -> None:
+        """Follow groups that were added since the last step, before a load."""
+        if len(self.optimizer.param_groups) != len(self._groups.followed):
+            if self._running:
+                self._take_back()
+            self._groups.settle()
 
     def go_on(self, followed: list[Followed], count: int | None) -> None:
         """Follow what `Groups.loaded` returned, from a count; None: from the present one."""

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from ..._advice import advise
 from ..._groups.options import plain_schedule
 from ..._step.counters import copy_of_count, one_count
+from ...schedules.plain import PlainSchedule
 from .followed import COUNT, SCHEDULE, Followed
 
 if TYPE_CHECKING:
@@ -57,26 +58,26 @@ class Saving:
         groups = [g for g in state_dict.get("param_groups", ()) if isinstance(g, Mapping)]
         counts = [group[COUNT] for group in groups if COUNT in group]
         self._count = one_count(counts) if counts else None
+        self._handle.take_in_groups()
         own = self._handle._groups.followed
         if len(groups) == len(own):  # else torch raises
             self._followed = self._handle._groups.loaded(groups)
             for i, (group, each) in enumerate(zip(groups, own, strict=True)):
-                _compare(group, each, i)
+                compare(group.get(SCHEDULE), each.schedule, i)
 
     def _load(self, optimizer: Any) -> None:
         """Take over the count and the bases, and put back what is ours."""
         self._handle.go_on(self._followed, self._count)
 
 
-def _compare(group: Mapping[str, Any], own: Followed, index: int) -> None:
+def compare(theirs: Any, own: PlainSchedule | None, index: int) -> None:
     """Warn where a checkpoint's schedule is another than the one in force, which stays."""
-    theirs = group.get(SCHEDULE)
-    if theirs is None or own.schedule is None:
+    if theirs is None or own is None:
         return
     plain = plain_schedule(theirs)
-    if plain is not None and plain.schedule != own.schedule.schedule:
+    if plain is not None and plain.schedule != own.schedule:
         advise(
             f"the schedule of group {index} in the checkpoint, {plain.schedule}, is not the one "
-            f"attached here, {own.schedule.schedule}, which stays: to go on with the checkpoint's, "
+            f"attached here, {own.schedule}, which stays: to go on with the checkpoint's, "
             f"set optimizer.param_groups[{index}]['{SCHEDULE}'] to it"
         )

@@ -40,6 +40,15 @@ def _torchs_own(optimizer: Optimizer) -> str:
     return str(step.__qualname__).partition(".")[0] if own else ""
 
 
+def refuses_amp(optimizer: Optimizer) -> bool:
+    """Tell whether a step that gets no tensor raises under GradScaler's scalars.
+
+    torch's own do that: one built with ``fused=True`` that loads a checkpoint without still says
+    that it skips by itself.
+    """
+    return _torchs_own(optimizer) in FUSED
+
+
 def remedy(optimizer: Optimizer) -> str:
     """Say how an optimizer gets its rates on the device."""
     name = _torchs_own(optimizer)

@@ -1,0 +1,107 @@
+"""attach, where gradients, groups and schedules are not as it left them."""
+
+import copy
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import SGD, AdamW
+
+from fused_warmup import attach, linear_warmup
+
+
+def make(n: int = 1, **options: Any) -> AdamW:
+    return AdamW([torch.nn.Parameter(torch.ones(2)) for _ in range(n)], lr=0.8, **options)
+
+
+def step(optimizer: Any) -> None:
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            p.grad = torch.ones_like(p)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("attached_first", [False, True])
+def test_gradients_that_a_hook_drops_after_the_step(attached_first: bool) -> None:
+    optimizer = make()
+    handle = attach(optimizer, linear_warmup(4)) if attached_first else None
+    optimizer.register_step_post_hook(lambda *_: optimizer.zero_grad())
+    handle = handle or attach(optimizer, linear_warmup(4))
+    for _ in range(3):
+        step(optimizer)
+    assert (handle.steps_applied, handle.get_last_lr()) == (3, [0.4])
+
+
+def test_gradients_that_the_step_itself_drops() -> None:
+    class Frugal(SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            super().step(closure)
+            self.zero_grad()
+
+    optimizer = Frugal([torch.nn.Parameter(torch.ones(2))], lr=0.8)
+    handle = attach(optimizer, linear_warmup(4))
+    step(optimizer)
+    step(optimizer)
+    optimizer.step()  # without gradients
+    assert handle.steps_applied == 2
+
+
+def test_a_copy_may_follow_another_schedule() -> None:
+    optimizer = make()
+    optimizer.add_param_group(
+        {"params": [torch.nn.Parameter(torch.ones(2))], "schedule": linear_warmup(2)}
+    )
+    attach(optimizer, linear_warmup(4))
+    step(optimizer)
+    handle = attach(copy.deepcopy(optimizer), linear_warmup(8))
+    step(handle.optimizer)
+    assert (handle.steps_applied, handle.get_last_lr()) == (2, [0.1, 0.4])
+
+
+def test_a_checkpoint_that_was_loaded_before() -> None:
+    optimizer = make()
+    attach(optimizer, linear_warmup(4))
+    step(optimizer)
+    for schedule, warned in ((linear_warmup(4), 0), (linear_warmup(8), 1), (None, 0)):
+        other = make()
+        other.load_state_dict(optimizer.state_dict())
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            handle = attach(other, schedule)
+        assert len(seen) == warned
+        step(other)
+        assert handle.get_last_lr() == [0.8 * (schedule or linear_warmup(4))(1)]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_load_over_groups_that_no_step_has_seen(fused: bool) -> None:
+    def two_groups() -> Any:
+        optimizer = make(fused=fused)
+        handle = attach(optimizer, linear_warmup(4))
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))], "lr": 0.1})
+        return handle
+
+    first, second = two_groups(), two_groups()
+    step(first.optimizer)
+    step(first.optimizer)
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    for each in (first, second):
+        step(each.optimizer)
+    assert second.steps_applied == 3
+    assert second.get_last_lr() == first.get_last_lr() == [0.4, 0.05]
+
+
+def test_a_checkpoint_that_turns_fused_off() -> None:
+    # torch keeps the checkpoint's option, and such a step raises under GradScaler.
+    first, fused = make(), make(fused=True)
+    attach(first, linear_warmup(4))
+    handle = attach(fused, linear_warmup(4))
+    step(first)
+    fused.load_state_dict(first.state_dict())
+    step(fused)
+    assert (handle.steps_applied, handle.get_last_lr()) == (2, [0.2])
+    fused.grad_scale = fused.found_inf = torch.ones(())
+    with pytest.raises((AssertionError, RuntimeError)):
+        step(fused)
+    assert handle.steps_applied == 2
