@@ -115,7 +115,8 @@ class CountedOptimizer(Optimizer):
             return
         before = self.state[p].get("ema") if p in self.state else None
         ensure_state(self.state, p, group)
-        if self.state[p].get("ema") is not before:
+        ema = self.state[p].get("ema")
+        if ema is not before and (before is None or before.is_meta):
             self._starting.add(p)
         if "step" not in self.state[p]:
             self.state[p]["step"] = self._counters.of(home(p))

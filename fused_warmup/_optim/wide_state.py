@@ -14,7 +14,7 @@ from .._backend.extras import reread_master, widened
 from .._step.counters import State
 from .._tensors.layout import is_dense, same_layout
 from .._tensors.memory import has_memory, is_fake
-from .._tensors.shards import is_sharded, local_of, split_alike
+from .._tensors.shards import is_sharded, local_of, split_alike, split_as
 
 NAMES = ("ema", "master_param")
 """Their keys in a parameter's state."""
@@ -45,11 +45,11 @@ def ensure_wide_state(entry: dict[str, Any], param: Tensor, group: Mapping[str, 
         entry.pop("master_param", None)
     for name in NAMES:
         if wants(name, param, group) and not _fits(entry.get(name), name, param):
-            entry[name] = _copy_of(param, name)
+            entry[name] = _made(entry.get(name), name, param)
 
 
 def _fits(value: Any, name: str, param: Tensor) -> bool:
-    """Tell whether a tensor of the state can be used as it is; False: start it anew."""
+    """Tell whether a tensor of the state can be used as it is; False: `_made` makes another."""
     if value is None:
         return False
     if not isinstance(value, Tensor) or value.shape != param.shape or not has_memory(value):
@@ -68,15 +68,24 @@ def _fits(value: Any, name: str, param: Tensor) -> bool:
     )
 
 
-def _copy_of(param: Tensor, name: str) -> Tensor:
+def _made(before: Tensor | None, name: str, param: Tensor) -> Tensor:
+    """Return a new average or master: with the values of the one before, else the parameter's.
+
+    A model may have been moved to another device, dtype or memory format since.
+    """
     if param.is_cuda and not is_fake(local_of(param)) and torch.cuda.is_current_stream_capturing():
         raise RuntimeError(
             f"a parameter of shape {tuple(param.shape)} has no {name} yet and a CUDA graph is "
             "being captured, every replay would start it anew: take one step before the capture"
         )
-    return param.detach().to(
-        dtype=widened(param.dtype), copy=True, memory_format=torch.preserve_format
+    dtype = widened(param.dtype)
+    if before is None or before.is_meta:
+        return param.detach().to(dtype=dtype, copy=True, memory_format=torch.preserve_format)
+    values = split_as(before.detach().to(device=param.device, dtype=dtype), param)
+    made = torch.empty_like(
+        param, dtype=dtype, memory_format=torch.preserve_format, requires_grad=False
     )
+    return made.copy_(values)
 
 
 def reread_masters(state: State, params: Iterable[Tensor]) -> None:

@@ -311,3 +311,35 @@ def test_parts_without_averages_beside_parts_with() -> None:
     for ours, theirs in zip(opt.param_groups, twin.param_groups, strict=True):
         assert torch.equal(ours["params"][0], theirs["params"][0])
     assert "ema" not in opt.state[holes]
+
+
+def test_averages_and_masters_move_with_the_model() -> None:
+    model = torch.nn.Conv2d(3, 4, 3).bfloat16()
+    opt = SGD(model.parameters(), lr=0.1, ema_decay=0.5, master_weights=True)
+    for _ in range(2):
+        opt.zero_grad()
+        model(torch.ones(1, 3, 5, 5).bfloat16()).sum().backward()
+        opt.step()
+    before = copy.deepcopy(opt)
+    model.to(memory_format=torch.channels_last)
+    for each in (opt, before):
+        for p in each.param_groups[0]["params"]:
+            p.grad = torch.ones_like(p)
+        each.step()
+    for p, q in zip(opt.param_groups[0]["params"], before.param_groups[0]["params"], strict=True):
+        for name in ("ema", "master_param"):
+            assert torch.equal(opt.state[p][name], before.state[q][name])
+            assert opt.state[p][name].stride() == p.stride()
+
+
+def test_averages_go_along_to_another_dtype() -> None:
+    model = torch.nn.Linear(2, 2)
+    opt = SGD(model.parameters(), lr=1.0, ema_decay=0.5)
+    model(torch.ones(1, 2)).sum().backward()
+    opt.step()
+    before = opt.state[model.weight]["ema"].double()
+    opt.zero_grad()
+    model.double()
+    model.weight.grad = torch.zeros_like(model.weight)
+    opt.step()
+    assert torch.equal(opt.state[model.weight]["ema"], before.lerp(model.weight.detach(), 0.5))
