@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import ChainedScheduler, ReduceLROnPlateau
 
+from .._groups.attached import COUNT
 from .._groups.options import SCHEDULES
 from .._optim.lars import LARS
 from .._optim.sgd import SGD
@@ -86,6 +87,12 @@ def convert(
         raise TypeError(
             f"got a {type(optimizer).__name__}, it must be a torch.optim.SGD: only its momentum "
             "and options mean the same here, and those of timm's Lars"
+        )
+    if any(COUNT in group for group in optimizer.param_groups):
+        raise RuntimeError(
+            f"a schedule of attach drives this {type(optimizer).__name__}: build "
+            "fused_warmup.SGD(..., schedule=...) and load its state_dict(), which goes on where it "
+            "is, or call remove() of its handle before"
         )
     per_epoch = 1 if steps_per_epoch is None else whole("steps_per_epoch", steps_per_epoch, 1)
     given = list(scheduler) if isinstance(scheduler, (list, tuple)) else [scheduler]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.optim import SGD, AdamW
 
+import fused_warmup
 from fused_warmup import attach, linear_warmup
 
 
@@ -105,3 +106,37 @@ def test_a_checkpoint_that_turns_fused_off() -> None:
     with pytest.raises((AssertionError, RuntimeError)):
         step(fused)
     assert handle.steps_applied == 2
+
+
+def test_checkpoints_go_to_this_packages_sgd_and_back() -> None:
+    first = SGD([torch.nn.Parameter(torch.ones(2))], lr=0.8, momentum=0.9)
+    attach(first, linear_warmup(8))
+    for _ in range(3):
+        step(first)
+    ours = fused_warmup.SGD(
+        [torch.nn.Parameter(torch.ones(2))], lr=0.5, momentum=0.9, schedule=linear_warmup(8)
+    )
+    ours.load_state_dict(first.state_dict())
+    step(ours)
+    assert (ours.steps_applied, ours.get_last_lr()) == (4, [0.8 * 3 / 8])
+    assert not {"steps_applied", "initial_lr"} & ours.param_groups[0].keys()
+    back = SGD([torch.nn.Parameter(torch.ones(2))], lr=0.5, momentum=0.9)
+    handle = attach(back, linear_warmup(8))
+    back.load_state_dict(ours.state_dict())
+    step(back)
+    assert (handle.steps_applied, handle.get_last_lr()) == (5, [0.4])
+    again = fused_warmup.SGD(
+        [torch.nn.Parameter(torch.ones(2))], lr=0.5, momentum=0.9, schedule=linear_warmup(8)
+    )
+    again.load_state_dict(back.state_dict())
+    assert (again.steps_applied, again.scheduler().get_last_lr()) == (5, [0.5])
+
+
+def test_convert_names_the_way_of_an_attached_optimizer() -> None:
+    optimizer = SGD([torch.nn.Parameter(torch.ones(2))], lr=0.8)
+    handle = attach(optimizer, linear_warmup(4))
+    step(optimizer)
+    with pytest.raises(RuntimeError, match="call remove"):
+        fused_warmup.convert(optimizer)
+    handle.remove()
+    assert fused_warmup.convert(optimizer).param_groups[0]["lr"] == 0.8

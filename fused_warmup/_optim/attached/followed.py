@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..._groups.attached import BASE, COUNT
 from ..._groups.options import plain_schedule
 from ..._groups.values import is_number
 from ..._step.counters import home
 from ...schedules.plain import PlainSchedule
 from .takes import refuses_amp, remedy, takes_tensor
 
-COUNT, BASE, SCHEDULE = "steps_applied", "initial_lr", "schedule"
-"""The keys of a group, beside ``"lr"``, that belong to the schedule."""
+SCHEDULE = "schedule"
+"""The third key of a group, beside ``"lr"``, that belongs to the schedule."""
 
 
 @dataclass(slots=True, eq=False)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..._groups.attached import BASE, COUNT
 from ..._step.counters import Counters, one_count
 from ..._step.rates import Rates
-from .followed import BASE, COUNT, SCHEDULE, Followed, checked_rate, follow
+from .followed import SCHEDULE, Followed, checked_rate, follow
 from .parts import Part
 
 

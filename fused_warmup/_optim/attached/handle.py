@@ -17,13 +17,14 @@ from torch._C._dynamo.eval_frame import get_eval_frame_callback as is_dynamo_wat
 from torch.compiler import is_dynamo_compiling
 from torch.optim import Optimizer
 
+from ..._groups.attached import BASE, COUNT
 from ..._groups.options import plain_schedule
 from ..._step.counters import MAX_STEPS, Counters, one_count
 from ...schedules import Schedule
 from ...schedules.checks import whole
 from ...schedules.plain import PlainSchedule
 from ..two_rates import TwoRates
-from .followed import BASE, COUNT, SCHEDULE, Followed, checked_rate, follow
+from .followed import SCHEDULE, Followed, checked_rate, follow
 from .groups import Groups
 from .saving import Saving, compare
 from .shown import AttachedRates

@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..._advice import advise
+from ..._groups.attached import COUNT
 from ..._groups.options import plain_schedule
 from ..._step.counters import copy_of_count, one_count
 from ...schedules.plain import PlainSchedule
-from .followed import COUNT, SCHEDULE, Followed
+from ..checkpoints.loading import check_structure, read_count
+from .followed import SCHEDULE, Followed
 
 if TYPE_CHECKING:
     from .handle import Attached
@@ -58,6 +60,9 @@ class Saving:
         groups = [g for g in state_dict.get("param_groups", ()) if isinstance(g, Mapping)]
         counts = [group[COUNT] for group in groups if COUNT in group]
         self._count = one_count(counts) if counts else None
+        if groups and all("momentum_schedule" in group for group in groups) and not counts:
+            check_structure(state_dict, optimizer.param_groups)
+            self._count = read_count(state_dict)  # of fused_warmup.SGD
         self._handle.take_in_groups()
         own = self._handle._groups.followed
         if len(groups) == len(own):  # else torch raises

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ..._groups.attached import BASE
 from ..scheduler import RateInForce
-from .followed import BASE, checked_rate
+from .followed import checked_rate
 
 if TYPE_CHECKING:
     from .handle import Attached

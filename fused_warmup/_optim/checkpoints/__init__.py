@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..._step.counters import home, making_state
+from ..._groups.attached import without_attached
+from ..._step.counters import home, making_state, one_count
 from ..late_groups import inherit, shared_schedules
 from ..state import pack
 from ..wide_state import start_averages
@@ -44,7 +45,8 @@ def load(
     own_groups, counters = optimizer.param_groups, optimizer._counters
     with making_state():
         check_structure(state_dict, own_groups)
-        count = read_count(state_dict)
+        state_dict["param_groups"], counts = without_attached(state_dict["param_groups"])
+        count = one_count(counts) if counts else read_count(state_dict)
         groups = read_groups(
             state_dict["param_groups"],
             own_groups,
