@@ -252,7 +252,7 @@ def _is_same(loaded: Any, own: Any) -> bool:
     if own.is_meta or not has_memory(own):
         return False
     ours, theirs = local_of(own), local_of(split_as(loaded.detach().to(own.device), own))
-    return on_host((ours == theirs).all(), False)
+    return bool(on_host((ours == theirs).all(), False))
 
 
 def _check(name: str, value: Any, p: Tensor, group: Group) -> None:
