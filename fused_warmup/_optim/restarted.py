@@ -42,6 +42,17 @@ def was_moved(plain: PlainSchedule | None, start: int) -> bool:
     return _from_its_start(plain.schedule, start) is not plain.schedule
 
 
+def start_in(plain: PlainSchedule | None, begun: PlainSchedule | None) -> int:
+    """Return the step at which ``begun`` begins in another schedule; 0 where it does not."""
+    if plain is None or begun is None:
+        return 0
+    _, *rest = plain.schedule.tracks[0].segments
+    if len(rest) != len(begun.schedule.tracks[0].segments):
+        return 0
+    start = rest[0].start
+    return start if begun.schedule.starting_at(start) == plain.schedule else 0
+
+
 def _chosen(groups: Groups, group: int | dict[str, Any]) -> dict[str, Any]:
     if isinstance(group, int) and -len(groups) <= group < len(groups):
         return groups[group]

@@ -93,6 +93,32 @@ def test_a_schedule_given_since_is_that_of_the_code_that_resumes() -> None:
     assert rates(resumed, 3) == expected
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("restarted_here", [False, True])
+def test_goes_on_from_files_that_were_read_key_by_key(schedule, restarted_here) -> None:
+    opt = two_groups(schedule=schedule)
+    rates(opt, 4)
+    opt.restart_schedule(1)
+    rates(opt, 2)
+    saved = copy.deepcopy(opt.state_dict())
+    expected = rates(opt, 5)
+    resumed = two_groups(schedule=schedule)
+    if restarted_here:
+        rates(resumed, 2)
+        resumed.restart_schedule(1)
+    # As torch.distributed.checkpoint does with what a new optimizer's state dict has.
+    known = two_groups(schedule=schedule).state_dict()["param_groups"]
+    for group, keys in zip(saved["param_groups"], known, strict=True):
+        for key in group.keys() - keys.keys():
+            del group[key]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        resumed.load_state_dict(saved)
+    assert rates(resumed, 5) == expected
+    resumed.restart_schedule(1)
+    assert [second for _, second in rates(resumed, 3)] == schedule(range(3))
+
+
 def test_the_momentum_goes_along() -> None:
     opt = two_groups(momentum=0.9, schedule=one_cycle(9), momentum_schedule=one_cycle_momentum(9))
     rates(opt, 4)

@@ -23,7 +23,7 @@ from ..._groups.options import SCHEDULES
 from ..._groups.values import check_tensor_lr
 from ..._tensors.memory import has_memory, has_number, on_host
 from ...schedules import Schedule
-from ..restarted import RESTARTED, START, moved, was_moved
+from ..restarted import RESTARTED, START, moved, start_in, was_moved
 from .loading import Copies, can_hold
 
 Group = dict[str, Any]
@@ -173,6 +173,10 @@ def _choose_schedules(groups: list[Group], own: Sequence[Group], source: Source 
                 continue
             theirs = plain(group[name], name)
             began, begins = mine.get(START, 0), group.get(START, 0)
+            if name in RESTARTED and START not in group:
+                # torch.distributed.checkpoint reads no key that the new optimizer has not.
+                begins = start_in(theirs, moved(given, began, 0))
+                group |= {START: begins} if begins else {}
             if name in RESTARTED and began != begins and was_moved(theirs, begins):
                 given = moved(given, began, begins)
             if source == "checkpoint" or (source is None and given is None):
