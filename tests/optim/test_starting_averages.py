@@ -81,3 +81,13 @@ def test_an_average_that_is_loaded_stays() -> None:
     assert average_after_a_step(other, resumed) == [2.0, 2.0]
     load(other, 4.0)
     assert average_after_a_step(other, resumed) == [3.0, 3.0]
+
+
+def test_an_average_that_is_filled_in_place_stays() -> None:
+    # torch.distributed.checkpoint reads its files into the tensors of the new optimizer.
+    model, opt = fresh()
+    load(model, 1.0)
+    state = opt.state_dict()
+    state["state"][0]["ema"].fill_(3.0)
+    opt.load_state_dict(state)
+    assert average_after_a_step(model, opt) == [2.0, 2.0]

@@ -214,7 +214,7 @@ class StateReader:
                 entry[name] = self._tensor(name, p, group, p)
                 if name == "ema":
                     self.starting.add(p)
-        if p in self._started_before and _is_same(loaded.get("ema"), own.get("ema")):
+        if p in self._started_before and _is_copy(loaded.get("ema"), p):
             self.starting.add(p)  # Accelerate loads what it saved, and the model may come later
         uses = uses and group["dampening"] != 0
         if mark is None and (uses or ("first_step" in own and self._keep_all)):
@@ -246,13 +246,12 @@ class StateReader:
         return self._copies.into(kept, value) if can_hold(kept, counter) else value
 
 
-def _is_same(loaded: Any, own: Any) -> bool:
-    if not (isinstance(loaded, Tensor) and isinstance(own, Tensor)):
+def _is_copy(ema: Any, p: Tensor) -> bool:
+    """Tell whether an average is its parameter still."""
+    if not isinstance(ema, Tensor) or p.is_meta or not has_memory(p):
         return False
-    if own.is_meta or not has_memory(own):
-        return False
-    ours, theirs = local_of(own), local_of(split_as(loaded.detach().to(own.device), own))
-    return bool(on_host((ours == theirs).all(), False))
+    ours = local_of(split_as(ema.detach().to(device=p.device, dtype=widened(p.dtype)), p))
+    return bool(on_host((ours == local_of(p).detach()).all(), False))
 
 
 def _check(name: str, value: Any, p: Tensor, group: Group) -> None:
