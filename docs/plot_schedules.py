@@ -84,7 +84,7 @@ def inline_svg(schedule: Schedule, steps: int, title: str, of: str = "lr") -> st
         of: What the schedule is a factor on.
     """
     # The salt makes ids of one picture differ from those of the others on the page.
-    style = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9}
+    style = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9.5}
     with plt.rc_context(style):
         figure, axis = plt.subplots(figsize=(6.4, 1.9), layout="constrained")
         (curve,) = axis.plot(range(steps), schedule(range(steps)), linewidth=1.8)

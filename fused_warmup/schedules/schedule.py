@@ -68,7 +68,7 @@ class Schedule(HasAttributes):
 
     @property
     def tracks(self) -> "tuple[Schedule, ...]":
-        """What it multiplies: a product's factors, or itself alone."""
+        """The factors of a product; of any other schedule itself alone."""
         return self.factors or (self,)
 
     @overload

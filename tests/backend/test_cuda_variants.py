@@ -49,8 +49,8 @@ def test_every_variant_gives_the_same_bits(tmp_path, variant, dtype) -> None:
     reference = SGD(theirs, lr=LR, **options)
     for _ in range(3):
         order = list(range(step.n_blocks))
-        what = (step.dtypes, order, step.block_size, step.shared_bytes, step.args.raw, EVERYWHERE)
-        kernels.launch(*what)
+        what = (step.block_size, step.shared_bytes, step.args.raw, EVERYWHERE)
+        kernels.launch("sgd", step.dtypes, order, *what)
         reference.step()
     assert int(step.t) == 3
     for p, q, buffer in zip(ours, theirs, step.momentum_buffers, strict=True):

@@ -132,11 +132,10 @@ def segment_factor(segment, values, t):
 
 
 @triton.jit
-def start_of(segments, i, n_segments):
-    """Return the first step that a segment rules; 0, as where a track begins, past the last."""
-    return tl.load(
-        (segments + i * SEGMENT_SIZE + START).to(tl.pointer_type(tl.int64)), i < n_segments, other=0
-    )
+def start_of(segment, end):
+    """Return the first step that a segment rules; 0, as where a track begins, at the end."""
+    start = (segment + START).to(tl.pointer_type(tl.int64))
+    return tl.load(start, segment < end, other=0)
 
 
 @triton.jit
@@ -150,19 +149,18 @@ def schedule_factor(schedule, there, t):
     n_segments_ptr = (schedule + N_SEGMENTS).to(tl.pointer_type(tl.int64))
     n_segments = tl.load(n_segments_ptr, there, other=0)
     if n_segments > 0:
-        segments = load_int64(schedule + SEGMENTS)
-        values = load_int64(schedule + VALUES)
-        at = tl.full((), 0, tl.int64)
-        while at < n_segments:  # a track of a product at a time
-            ruling = at
-            at += 1
-            start = start_of(segments, at, n_segments)
-            while start > 0:
-                if start <= t:
-                    ruling = at
-                at += 1
-                start = start_of(segments, at, n_segments)
-            factor = segment_factor(segments + ruling * SEGMENT_SIZE, values, t)
-            # 0 times one that overflowed would be NaN.
-            product = tl.where((product == 0.0) | (factor == 0.0), 0.0, product * factor)
+        segment = load_int64(schedule + SEGMENTS)
+        end = segment + n_segments * SEGMENT_SIZE
+        ruling = segment
+        while segment < end:
+            if load_int64(segment + START) <= t:
+                ruling = segment
+            segment += SEGMENT_SIZE
+            if start_of(segment, end) == 0:  # here a track of a product is over
+                factor = segment_factor(ruling, load_int64(schedule + VALUES), t)
+                if factor == 0.0:  # times one that overflowed it would be NaN
+                    product = tl.full((), 0.0, tl.float64)
+                    segment = end
+                product *= factor
+                ruling = segment
     return product
