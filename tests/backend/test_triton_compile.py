@@ -224,14 +224,16 @@ def test_compiles_for_amd(pairs) -> None:
     # program; neither in memory, nor while tensors are read and written.
     for what, most in (
         ("vgpr_spill_count", 0),
-        ("sgpr_spill_count", 20),
+        ("sgpr_spill_count", 16),
         ("private_segment_fixed_size", 0),
     ):
         (found,) = re.findall(rf"\.{what}:\s+(\d+)", code)
         assert int(found) <= most, what
-    tensors_begin = code.index("buffer_load_")  # tables are read by other instructions
-    lanes = re.finditer(r"\bv_(?:read|write)lane_b32\b", code)
-    assert all(each.start() < tensors_begin for each in lanes)
+    begin, end = (
+        code.index("buffer_load_"),
+        code.rindex("buffer_store_"),
+    )  # tables: other instructions
+    assert not re.findall(r"\bv_(?:read|write)lane_b32\b", code[begin:end])
     wide = compiled.per_thread(backend.BLOCK) * pairs[0][0].itemsize // 16
     assert len(re.findall(r"\b\w+_load_dwordx4\b", code)) >= 3 * wide
     assert len(re.findall(r"\b\w+_store_dwordx4\b", code)) == 3 * wide

@@ -12,7 +12,7 @@ import triton.language as tl
 from fused_warmup import _C
 
 from .lars import layer_rate_of
-from .schedule import load_double, load_int64, next_count, places, schedule_factor
+from .schedule import load_double, load_int64, next_count, places, track_factor
 
 # Of the structs in csrc, in bytes.
 ENTRY_SIZE, PARAM, GRAD, MOMENTUM_BUFFER, FIRST_STEP, N_ELEMENTS = map(
@@ -84,17 +84,23 @@ def rates_at(group, schedules, t, TRACKS: tl.constexpr):
     # A loop over the tracks: stating the schedule's code twice would take more registers. Their
     # indices lie side by side.
     track = tl.full((), 0, tl.int32)
+    factor = tl.full((), 1.0, tl.float64)
+    following = tl.full((), 0, tl.int64)
     while track < TRACKS:
         at = group + SCHEDULE + track * (MOMENTUM_SCHEDULE - SCHEDULE)
         index = load_int32(at)
         schedule = schedules + index.to(tl.int64) * SCHEDULE_SIZE
-        factor = schedule_factor(schedule, index >= 0, t)
-        lr *= tl.where(track == 0, factor, 1.0)
-        # Without momentum there may be no buffer, and 0 times an infinite factor is not 0.
-        momentum *= tl.where((track == 1) & (momentum != 0.0), factor, 1.0)
-        if TRACKS == 3:
-            ema_factor *= tl.where(track == 2, factor, 1.0)
-        track += 1
+        more, following = track_factor(schedule, index >= 0, following, t)
+        # 0 times one that overflowed would be NaN.
+        factor = tl.where((factor == 0.0) | (more == 0.0), 0.0, factor * more)
+        if following == 0:
+            lr *= tl.where(track == 0, factor, 1.0)
+            # Without momentum there may be no buffer, and 0 times an infinite factor is not 0.
+            momentum *= tl.where((track == 1) & (momentum != 0.0), factor, 1.0)
+            if TRACKS == 3:
+                ema_factor *= tl.where(track == 2, factor, 1.0)
+            factor = tl.full((), 1.0, tl.float64)
+            track += 1
     return lr, momentum, ema_factor
 
 

@@ -139,28 +139,30 @@ def start_of(segment, end):
 
 
 @triton.jit
-def schedule_factor(schedule, there, t):
-    """Return the factor of the schedule at an address at step ``t``; 1 if it is not ``there``.
+def track_factor(schedule, there, first, t):
+    """Return the factor of a track of the schedule at an address, and where the next one begins.
+
+    A schedule has several tracks if it is a product. The first is at ``first`` = 0; what begins at
+    0 is none. The factor is 1 if the schedule is not ``there``.
 
     Loops are ``while`` loops here: Triton 3.6's interpreter has no ``range`` under numpy >= 2.4
     (triton-lang/triton#9171).
     """
-    product = tl.full((), 1.0, tl.float64)
+    factor = tl.full((), 1.0, tl.float64)
+    following = tl.full((), 0, tl.int64)
     n_segments_ptr = (schedule + N_SEGMENTS).to(tl.pointer_type(tl.int64))
     n_segments = tl.load(n_segments_ptr, there, other=0)
     if n_segments > 0:
-        segment = load_int64(schedule + SEGMENTS)
-        end = segment + n_segments * SEGMENT_SIZE
-        ruling = segment
-        while segment < end:
-            if load_int64(segment + START) <= t:
-                ruling = segment
-            segment += SEGMENT_SIZE
-            if start_of(segment, end) == 0:  # here a track of a product is over
-                factor = segment_factor(ruling, load_int64(schedule + VALUES), t)
-                if factor == 0.0:  # times one that overflowed it would be NaN
-                    product = tl.full((), 0.0, tl.float64)
-                    segment = end
-                product *= factor
-                ruling = segment
-    return product
+        segments = load_int64(schedule + SEGMENTS)
+        end = segments + n_segments * SEGMENT_SIZE
+        ruling = tl.where(first == 0, segments, first)
+        at = ruling + SEGMENT_SIZE
+        start = start_of(at, end)
+        while start > 0:
+            if start <= t:
+                ruling = at
+            at += SEGMENT_SIZE
+            start = start_of(at, end)
+        factor = segment_factor(ruling, load_int64(schedule + VALUES), t)
+        following = tl.where(at < end, at, 0)
+    return factor, following
