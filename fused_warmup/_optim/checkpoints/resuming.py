@@ -173,7 +173,7 @@ def _choose_schedules(groups: list[Group], own: Sequence[Group], source: Source 
                 continue
             theirs = plain(group[name], name)
             began, begins = mine.get(START, 0), group.get(START, 0)
-            if name in RESTARTED and START not in group:
+            if name in RESTARTED and START not in group and (began or given != theirs):
                 # torch.distributed.checkpoint reads no key that the new optimizer has not.
                 begins = start_in(theirs, moved(given, began, 0))
                 group |= {START: begins} if begins else {}
