@@ -40,6 +40,7 @@ LARS_DEFAULTS: dict[str, Any] = {
     "adapt": True,
 }
 """Those of a group of LARS, beside the options of SGD."""
+LARS_FLAGS = tuple(name for name, value in LARS_DEFAULTS.items() if isinstance(value, bool))
 SCHEDULES = {"schedule": "lr", "momentum_schedule": "momentum", "ema_schedule": "ema_decay"}
 """The options that are schedules, and what each is a factor of."""
 LEAST_LR = -1e-12
@@ -70,7 +71,7 @@ def check(group: Mapping[str, Any]) -> None:
     if is_lars(group):
         check_number("trust_coefficient", group["trust_coefficient"], "the paper has 0.001")
         check_number("eps value", group["eps"], "0 adds nothing")
-        for name in ("trust_clip", "lr_in_momentum", "adapt"):
+        for name in LARS_FLAGS:
             check_flag(name, group[name])
         for name in ("ema_decay", "master_weights", "differentiable"):
             if group.get(name) is not None and group[name] is not False:

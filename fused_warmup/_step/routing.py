@@ -9,7 +9,7 @@ from torch.nn.parameter import is_lazy
 
 from .._backend import default_backend, device_obstacle, device_types
 from .._groups.names import describe
-from .._groups.options import is_lars
+from .._groups.options import LARS_DEFAULTS, LARS_FLAGS, is_lars
 from .._tensors.layout import is_dense, same_layout
 from .._tensors.memory import carries_tangents, has_number, is_dual, is_transformed
 from .._tensors.shards import is_sharded, local_of, split_alike
@@ -213,8 +213,8 @@ def plain_options(
         plain["ema_decay"] = float(decay.detach() if isinstance(decay, Tensor) else decay)
     flags = ["nesterov", "maximize"]
     if is_lars(group):
-        flags += ["adapt", "trust_clip", "lr_in_momentum"]
-        for name in ("trust_coefficient", "eps"):
+        flags += LARS_FLAGS
+        for name in LARS_DEFAULTS.keys() - LARS_FLAGS:
             plain[name] = float(group[name])
     for name in flags:
         plain[name] = bool(group[name])

@@ -11,6 +11,7 @@ from support import (
     DTYPE_PAIRS,
     models,
     nothing_moves,
+    offset_models,
     parameter,
     randn,
     refused,
@@ -52,10 +53,7 @@ def trained(
     offset: int = 0,
 ) -> SGD:
     """Two groups, of which one has averages; ``offset`` elements from a 16-byte boundary."""
-    params = []
-    for i, shape in enumerate(SHAPES):
-        values = randn(torch.Size(shape).numel() + offset, seed=i, dtype=dtypes[0])[offset:]
-        params.append(parameter(values.view(shape), dtypes[1]))
+    params = offset_models(SHAPES, dtypes, offset)
     groups = [{"params": params[2:], **options}, {"params": params[:2], "lr": 0.3}]
     opt = SGD(groups, lr=0.1, momentum=0.9, weight_decay=0.01, backend=backend)
     train(opt, steps)

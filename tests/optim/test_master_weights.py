@@ -12,8 +12,8 @@ from support import (
     copies,
     models,
     nothing_moves,
+    offset_models,
     parameter,
-    randn,
     same_bits,
     sampled,
     set_grads,
@@ -45,10 +45,7 @@ def trained(
     offset: int = 0,
 ) -> SGD:
     """A group with masters, and one without that has an average."""
-    params = []
-    for i, shape in enumerate(SHAPES):
-        values = randn(torch.Size(shape).numel() + offset, seed=i, dtype=dtypes[0])[offset:]
-        params.append(parameter(values.view(shape), dtypes[1]))
+    params = offset_models(SHAPES, dtypes, offset)
     groups = [
         {"params": params[2:], "master_weights": True, **options},
         {"params": params[:2], "lr": 0.3, "ema_decay": 0.9},

@@ -149,6 +149,19 @@ def train(
     return history
 
 
+def offset_models(
+    shapes: Sequence[tuple[int, ...]],
+    dtypes: tuple[torch.dtype, torch.dtype],
+    offset: int,
+) -> list[Tensor]:
+    """Parameters that begin ``offset`` elements into their memory; dtypes: theirs, gradients'."""
+    params = []
+    for i, shape in enumerate(shapes):
+        values = randn(torch.Size(shape).numel() + offset, seed=i, dtype=dtypes[0])[offset:]
+        params.append(parameter(values.view(shape), dtypes[1]))
+    return params
+
+
 def models(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list[Tensor]:
     """Parameters of these shapes; two calls give equal ones."""
     return [parameter(randn(*shape, seed=i, dtype=dtype)) for i, shape in enumerate(shapes)]
