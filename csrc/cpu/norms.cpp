@@ -22,14 +22,6 @@ void add_squares(const opmath_t* __restrict values, int64_t n, opmath_t factor,
   for (int64_t lane = 0; i + lane < n; ++lane) add(i + lane, lane);
 }
 
-// The sum of the lanes, of which the first n hold something.
-double sum_lanes(double* lanes, int64_t n) {
-  for (int64_t half = first_half(n); half > 0; half /= 2) {
-    for (int64_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
-  }
-  return lanes[0];
-}
-
 template <bool Scaled, typename opmath_t>
 double sum_squares(const void* data, DType dtype, int64_t begin, int64_t end, opmath_t factor) {
   static_assert(BLOCK_SIZE % SUM_LANES == 0, "each block begins with lane 0");
@@ -45,7 +37,7 @@ double sum_squares(const void* data, DType dtype, int64_t begin, int64_t end, op
       add_squares<Scaled>(block, n, factor, lanes);
     }
   }
-  return sum_lanes(lanes, end - begin);
+  return sum_of_lanes(lanes, end - begin);
 }
 
 template <typename opmath_t>

@@ -67,7 +67,7 @@ void CpuPlan::launch_kernel(bool advance) {
   for (size_t i = 0; i < groups_.size(); ++i) {
     rates[i] = rates_at(groups_[i], schedules_.data(), t);
     if (!extras_.empty()) {
-      rates[i].ema_weight = ema_weight_at(groups_[i], schedules_.data(), t);
+      rates[i].ema_weight = track_at(groups_[i], schedules_.data(), t, 2);
     }
   }
   if (is_lars() && !is_measured()) launch_norms();

@@ -176,19 +176,12 @@ template <typename DTypes>
 FW_INLINE void compute_rates(const LaunchArgs& args, int64_t t, int thread, Rates* rates) {
   constexpr int TRACKS = DTypes::TRACKS;
   for (int32_t i = thread; i < TRACKS * args.n_groups; i += BLOCK_SIZE) {
-    const Group& group = args.groups[i / TRACKS];
+    const int track = i % TRACKS;
+    if (track == 3) continue;
     Rates& own = rates[i / TRACKS];
-    if constexpr (TRACKS == 2) {
-      const bool momentum = i % 2 != 0;
-      const double rate = rate_at(group, args.schedules, t, momentum);
-      (momentum ? own.momentum : own.lr) = rate;
-    } else {
-      const int track = i % TRACKS;
-      if (track == 3) continue;
-      (track == 0   ? own.lr
-       : track == 1 ? own.momentum
-                    : own.ema_weight) = track_at(group, args.schedules, t, track);
-    }
+    (track == 0   ? own.lr
+     : track == 1 ? own.momentum
+                  : own.ema_weight) = track_at(args.groups[i / TRACKS], args.schedules, t, track);
   }
 }
 

@@ -37,10 +37,7 @@ FW_INLINE Chunks chunks_in(int64_t first, int64_t last, int64_t origin, int64_t 
 inline double sum_of_chunks(const double* sums, int64_t n) {
   double lanes[SUM_LANES] = {};
   for (int64_t i = 0; i < n; ++i) lanes[i % SUM_LANES] += sums[2 * i];
-  for (int64_t half = first_half(n); half > 0; half /= 2) {
-    for (int64_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
-  }
-  return lanes[0];
+  return sum_of_lanes(lanes, n);
 }
 
 }  // namespace fused_warmup

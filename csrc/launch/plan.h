@@ -122,14 +122,6 @@ FW_INLINE double factor_at(const Schedule* schedules, int32_t index, int64_t t) 
   return index < 0 ? 1.0 : schedule_factor(schedules[index], t);
 }
 
-// The learning rate of a group at step t, or its momentum.
-FW_INLINE double rate_at(const Group& group, const Schedule* schedules, int64_t t, bool momentum) {
-  const double base = momentum ? group.momentum : base_lr(group);
-  // No momentum stays none whatever its factor, infinity included: there may be no buffer.
-  if (momentum && base == 0) return 0.0;
-  return base * factor_at(schedules, momentum ? group.momentum_schedule : group.schedule, t);
-}
-
 // The weight with which a parameter goes into its average after step t, at which the decay's
 // schedule has this factor. Steps and starts count as in Lightning's WeightAveraging; the first
 // update of an average that is given a start is a copy, as torch's AveragedModel makes it.
@@ -140,11 +132,7 @@ FW_INLINE double ema_weight(const Group& group, double factor, int64_t t) {
   return 1.0 - group.ema_decay * factor;
 }
 
-FW_INLINE double ema_weight_at(const Group& group, const Schedule* schedules, int64_t t) {
-  return ema_weight(group, factor_at(schedules, group.ema_schedule, t), t);
-}
-
-// One field of Rates by its index, for threads that work out all of them at the same time.
+// One field of Rates by its index, so that threads can work out all of them at the same time.
 FW_INLINE double track_at(const Group& group, const Schedule* schedules, int64_t t, int track) {
   const int32_t schedule = track == 0   ? group.schedule
                            : track == 1 ? group.momentum_schedule
@@ -152,11 +140,13 @@ FW_INLINE double track_at(const Group& group, const Schedule* schedules, int64_t
   const double factor = factor_at(schedules, schedule, t);
   if (track == 2) return ema_weight(group, factor, t);
   const double base = track == 0 ? base_lr(group) : group.momentum;
+  // No momentum stays none whatever its factor, infinity included: there may be no buffer.
   return track == 1 && base == 0 ? 0.0 : base * factor;
 }
 
+// Without the weight in averages, which launches with extras add.
 FW_INLINE Rates rates_at(const Group& group, const Schedule* schedules, int64_t t) {
-  return {rate_at(group, schedules, t, false), rate_at(group, schedules, t, true), 0.0};
+  return {track_at(group, schedules, t, 0), track_at(group, schedules, t, 1), 0.0};
 }
 
 // GradScaler's own reciprocal: in float64, then rounded to float32.

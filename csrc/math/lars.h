@@ -41,6 +41,14 @@ FW_INLINE int64_t first_half(int64_t n) {
   return half;
 }
 
+// The sum of the lanes, of which the first n hold something; overwrites them.
+FW_INLINE double sum_of_lanes(double* lanes, int64_t n) {
+  for (int64_t half = first_half(n); half > 0; half /= 2) {
+    for (int64_t lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  }
+  return lanes[0];
+}
+
 // What one layer's rate is made of; the options of its group.
 struct Trust {
   double coefficient;
