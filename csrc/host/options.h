@@ -7,6 +7,9 @@
 
 namespace fused_warmup {
 
+// As in fused_warmup/_groups/options.py: a scheduler that ends at 0 may come out a rounding below.
+constexpr double LEAST_LR = -1e-12;
+
 // The option called `key` as a number. Python's own numbers are read at once; those of NumPy and
 // tensors of one element are asked for their value if `may_ask`, which may run Python code. False,
 // and no Python error set, where it is no number: Python has the words for that.
