@@ -1,35 +1,33 @@
-"""docs/coming_from.md: every case runs as it stands, in at most three lines of its own."""
+"""docs/coming_from/: the first case of each page runs as it stands, in three lines at most."""
 
-import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from support.pages import ROOT, anchors, blocks, links
 
 import fused_warmup
-from fused_warmup.schedules import cosine, join_schedules, linear_warmup
 
-TEXT = (Path(__file__).parents[2] / "docs" / "coming_from.md").read_text()
-CASES = re.findall(r"^## (.*?)\n.*?```python\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE)
-RECIPE = {"initial_lr": 0.1, "max_epochs": 90, "lr_mode": "CosineLRScheduler"}
+INDEX = ROOT / "docs" / "coming_from.md"
+PAGES = sorted((ROOT / "docs" / "coming_from").glob("*.md"))
+CASES = [page for page in PAGES if page.stem != "trainers"]
+# The headings that others link to, from the time when all of them were one page.
+OLD_ANCHORS = {
+    "torch", "apex", "supergradients", "hugging-face", "timm", "optax",
+    "lightning-accelerate-torchcompile",
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "code"), CASES, ids=[name for name, _ in CASES])
-def test_runs(name: str, code: str) -> None:
-    model = torch.nn.Linear(4, 2)
-    known = {
-        "torch": torch,
-        "fused_warmup": fused_warmup,
-        "model": model,
-        "training_params": RECIPE,
-        "cosine": cosine,
-        "linear_warmup": linear_warmup,
-        "join_schedules": join_schedules,
-    }
-    exec(code, known)
-    lines = [line for line in code.splitlines() if "torch." not in line]
+@pytest.mark.parametrize("page", CASES, ids=[page.stem for page in CASES])
+def test_runs(page: Path) -> None:
+    names, case, *_ = blocks(page, "python")
+    known: dict[str, Any] = {}
+    exec(names, known)
+    exec(case, known)
+    lines = [line for line in case.splitlines() if "torch." not in line]
     assert len(lines) <= 3
-    opt = known["opt"]
+    opt, model = known["opt"], known["model"]
     assert type(opt) is fused_warmup.SGD
     assert opt.param_groups[0]["schedule"] is not None
     for _ in range(2):
@@ -38,7 +36,7 @@ def test_runs(name: str, code: str) -> None:
     assert opt.steps_applied == 2
 
 
-def test_no_case_is_missing() -> None:
-    assert [name for name, _ in CASES] == [
-        "torch", "apex", "SuperGradients", "Hugging Face", "timm", "optax"
-    ]  # fmt: skip
+def test_the_first_page_leads_to_each() -> None:
+    found = {(INDEX.parent / link).resolve() for link in links(INDEX)}
+    assert set(PAGES) <= found
+    assert anchors(INDEX) >= OLD_ANCHORS

@@ -169,7 +169,7 @@ def test_code_has_a_button_that_copies_it(site: Path, browser: Any) -> None:
         ("faster", "faq"),
         ("FAQ", "faq"),
         ("V100", "faq"),
-        ("LinearLR", "coming_from"),
+        ("LinearLR", "coming_from/torch"),
         ("DDP", "multi_gpu"),
     ],
 )

@@ -77,7 +77,7 @@ def test_resumes(tmp_path: Path) -> None:
     assert resumed.optimizers().steps_applied == 16  # type: ignore[union-attr]
 
 
-# What docs/coming_from.md says of what takes the scheduler's place.
+# What docs/coming_from/trainers.md says of what takes the scheduler's place.
 
 
 class Noted(Net):

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from twins import OPTIONS, SCHEDULE, assert_same, build
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "with_lightning.py"
-DOCS = (Path(__file__).parents[2] / "docs" / "coming_from.md").read_text()
+DOCS = (Path(__file__).parents[2] / "docs" / "coming_from" / "trainers.md").read_text()
 
 
 class Overflowing(Net):

@@ -1,6 +1,6 @@
 """Our builders beside optax's schedules in float64: every step, the edges and past the end.
 
-Each row of the table in docs/coming_from.md is a case.
+Each row of the table in docs/coming_from/optax.md is a case.
 """
 
 import re
@@ -38,8 +38,8 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_enable_x64", True)  # before the first array
 
 LR = 0.4
-TEXT = (Path(__file__).parents[2] / "docs" / "coming_from.md").read_text()
-ROWS = re.findall(r"^\| `(\w+\(.*\))` \| `(.*)` \|$", TEXT.split("## optax")[1], re.MULTILINE)
+TEXT = (Path(__file__).parents[2] / "docs" / "coming_from" / "optax.md").read_text()
+ROWS = re.findall(r"^\| `(\w+\(.*\))` \| `(.*)` \|$", TEXT, re.MULTILINE)
 LENGTHS = st.integers(1, 60)
 RATES = st.floats(0.01, 2.0)
 # Below 1 a power makes much of how XLA rounds the end of a curve, but for lengths of 2**n.
