@@ -1,4 +1,6 @@
-"""Which schedulers are torch's own, to the last method: their state is known, they can start over.
+"""Which schedulers are known, to the last method: their state is clear, they can start over.
+
+torch's own are, and those of a few libraries (`libraries`).
 
 Any other is run as it is, on a copy, whatever single values of it may look like.
 """
@@ -8,6 +10,7 @@ from typing import Any
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR
 
+from . import libraries
 from .functions import remembers
 
 MADE_OF_OTHERS = (lr_scheduler.SequentialLR, lr_scheduler.ChainedScheduler)
@@ -31,9 +34,9 @@ HOOKS = {"__getattr__", "__getattribute__", "__setattr__"}
 
 
 def stranger(scheduler: Any) -> str | None:
-    """Name the first part of a scheduler that is not torch's own; None if all of it is.
+    """Name the first part of a scheduler that is not known; None if all of it is.
 
-    A subclass that says no more than how it is built is torch's own; so is a LambdaLR whose
+    A subclass that says no more than how it is built is known; so is a LambdaLR whose
     functions cannot remember their calls.
 
     Example:
@@ -44,21 +47,23 @@ def stranger(scheduler: Any) -> str | None:
         "LambdaLR with a 'builtin_function_or_method' that may remember its calls"
     """
     name = type(scheduler).__name__
-    if not _is_torchs(scheduler):
+    if not _is_known(scheduler):
         return name
     if isinstance(scheduler, MADE_OF_OTHERS):
         found = map(stranger, scheduler._schedulers)
         return next((each for each in found if each is not None), None)
+    if (after := libraries.after(scheduler)) is not None:
+        return stranger(after)
     for function in _functions(scheduler):
         if remembers(function):
             return f"{name} with a {type(function).__name__!r} that may remember its calls"
     return None
 
 
-def _is_torchs(scheduler: Any) -> bool:
+def _is_known(scheduler: Any) -> bool:
     own: set[str] = set()
     for cls in type(scheduler).__mro__:
-        if cls in LEAVES or cls in MADE_OF_OTHERS:
+        if cls in LEAVES or cls in MADE_OF_OTHERS or libraries.is_known(cls):
             break
         own |= vars(cls).keys()
     else:

@@ -14,11 +14,11 @@ from torch.optim.swa_utils import SWALR
 
 from ..schedules.schedule import Schedule
 from ..schedules.segment import Kind, PastEnd, Segment
-from . import cyclic
+from . import cyclic, library_laws
+from .annealing import Law, cosine
 from .hugging_face import recognise
+from .libraries import kind_of
 from .own import check_length
-
-Law = tuple[Segment, int | None]
 
 
 def constant(value: float, steps: int | None = None) -> Law:
@@ -79,29 +79,7 @@ def _polynomial(leaf: Any, lr: float, group: dict[str, Any]) -> Law | None:
 
 
 def _cosine(leaf: Any, lr: float, group: dict[str, Any]) -> Law | None:
-    e, half, low, base = leaf.last_epoch, leaf.T_max, leaf.eta_min, leaf.base_lrs[0]
-    period = int(2 * half)
-    if e < 0 or period != 2 * half:
-        return None
-    whole = period % 2 == 0
-    left = (period // 2 - e) % period  # steps to the next minimum
-    height = (1.0 + math.cos(math.pi * e / half)) / 2.0
-    if whole and left == 0:
-        # All amplitudes meet here; torch leaves from base_lr, which its next step shows.
-        return None
-    amplitude = (lr - low) / height
-    own = base - low
-    as_built = abs(amplitude - own) <= 1e-9 * abs(own)
-    wave = Segment(
-        Kind.COS,
-        PastEnd.CONTINUE,
-        origin=-e,
-        period=period,
-        length=half,
-        a=low + (own if as_built else amplitude),
-        b=low,
-    )
-    return wave, None if as_built or not whole else left
+    return cosine(leaf.last_epoch, leaf.T_max, leaf.eta_min, leaf.base_lrs[0], lr)
 
 
 def _warm_restarts(leaf: Any, lr: float, group: dict[str, Any]) -> Law | None:
@@ -186,6 +164,7 @@ LAWS: dict[Any, Callable[[Any, float, dict[str, Any]], Law | None]] = {
     lr_scheduler.CyclicLR.get_lr: _cyclic,
     lr_scheduler.OneCycleLR.get_lr: _one_cycle,
     SWALR.get_lr: _swa,
+    **library_laws.LAWS,
 }
 FINITE = {
     lr_scheduler.MultiStepLR.get_lr,
@@ -199,28 +178,28 @@ FINITE = {
 
 def is_exponential(leaf: Any) -> bool:
     """Tell whether a scheduler multiplies the rate by the same number at each step."""
-    return type(leaf).get_lr is lr_scheduler.ExponentialLR.get_lr
+    return kind_of(leaf) is lr_scheduler.ExponentialLR.get_lr
 
 
 def has_law(leaf: Any) -> bool:
     """Tell whether a scheduler is of a class that has a law."""
-    return type(leaf).get_lr in LAWS
+    return kind_of(leaf) in LAWS
 
 
 def is_endless(leaf: Any) -> bool:
     """Tell whether a scheduler goes on moving the rate for ever."""
-    return type(leaf).get_lr not in FINITE
+    return kind_of(leaf) not in FINITE
 
 
 def law_of(leaf: Any, lr: float, group: dict[str, Any]) -> Law | None:
     """Return the law of the steps from now on, None where there is none but the scheduler's own."""
-    law = LAWS.get(type(leaf).get_lr)
+    law = LAWS.get(kind_of(leaf))
     return None if law is None else law(leaf, lr, group)
 
 
 def values_ahead(leaf: Any, lr: float, group: dict[str, Any], steps: int) -> list[float]:
     """Return the rates of the next steps where each is worked out from its number, by no law."""
-    kind = type(leaf).get_lr
+    kind = kind_of(leaf)
     by_number = kind in (lr_scheduler.LambdaLR.get_lr, lr_scheduler.CyclicLR.get_lr)
     if not by_number or law_of(leaf, lr, group) is not None:
         return []
@@ -233,7 +212,7 @@ def values_ahead(leaf: Any, lr: float, group: dict[str, Any], steps: int) -> lis
 
 def quiet_steps(leaf: Any) -> int | None:
     """Return for how many more steps a scheduler leaves the rate as it is, None for ever."""
-    e, kind = leaf.last_epoch, type(leaf).get_lr
+    e, kind = leaf.last_epoch, kind_of(leaf)
     if kind is lr_scheduler.ExponentialLR.get_lr:
         return None if leaf.gamma == 1.0 else 0
     if kind in (lr_scheduler.LinearLR.get_lr, lr_scheduler.PolynomialLR.get_lr):
@@ -252,7 +231,7 @@ def quiet_steps(leaf: Any) -> int | None:
 
 def can_state(leaf: Any) -> bool:
     """Tell whether some law will state what a scheduler does from some step on."""
-    kind = type(leaf).get_lr
+    kind = kind_of(leaf)
     if kind is lr_scheduler.LambdaLR.get_lr:
         fn = leaf.lr_lambdas[0]
         return isinstance(fn, Schedule) or recognise(fn) is not None
@@ -262,4 +241,6 @@ def can_state(leaf: Any) -> bool:
         return bool(int(2 * leaf.T_max) == 2 * leaf.T_max)
     if kind in (lr_scheduler.StepLR.get_lr, lr_scheduler.ExponentialLR.get_lr):
         return bool(leaf.gamma >= 0)
+    if kind in library_laws.LAWS:
+        return library_laws.can_state(leaf)
     return kind in LAWS

@@ -21,8 +21,11 @@ from torch.optim.lr_scheduler import (
 )
 from torch.optim.swa_utils import SWALR
 
+from . import libraries
 from .stand_in import ON_THE_HOST, StandIn, StaysOnTheHost
 
+COUNTS = ("T_cur", "T_i", "finished", "step_in_cycle", "cycle", "cur_cycle_steps")
+"""What schedulers count beside ``last_epoch``."""
 RATES = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
 """Entries of a group that are learning rates; schedulers read them."""
 
@@ -39,8 +42,9 @@ def leaves(scheduler: Any) -> Iterator[Any]:
     inside = children(scheduler)
     if inside is None:
         yield scheduler
-    else:
-        for child in inside:
+        inside = [libraries.after(scheduler)]
+    for child in inside:
+        if child is not None:
             yield from leaves(child)
 
 
@@ -48,6 +52,8 @@ def clock(scheduler: Any) -> int:
     """Return how many times a scheduler has been stepped."""
     if isinstance(scheduler, ChainedScheduler):
         return clock(scheduler._schedulers[0])
+    if (ruling := libraries.successor(scheduler)) is not None:
+        return libraries.ramp_steps(scheduler) + clock(ruling)
     return max(int(scheduler.last_epoch), 0)  # below 0 for one that never counts
 
 
@@ -71,6 +77,17 @@ def check_convertible(scheduler: Any) -> None:
             )
     for each in {id(each): each for each in (scheduler, *leaves(scheduler))}.values():
         _check_steppable(each)
+        _check_followed(each)
+
+
+def _check_followed(scheduler: Any) -> None:
+    after = libraries.after(scheduler)
+    if children(after):
+        raise TypeError(
+            f"a GradualWarmupScheduler gives its after_scheduler's step() an epoch, which "
+            f"{type(after).__name__} does not take: it breaks off there itself, so use "
+            "SequentialLR, or linear_warmup(...).then(from_torch(after_scheduler))"
+        )
 
 
 def _check_steppable(scheduler: Any) -> None:
@@ -124,22 +141,29 @@ class Sandbox:
 
     def _copy_leaf(self, scheduler: Any) -> Any:
         leaf = copy.copy(scheduler)
+        if (after := libraries.after(leaf)) is not None:
+            if leaf.finished and not self._live:
+                after = copy.copy(after)
+                after.base_lrs = leaf.base_lrs  # those before they were multiplied
+            leaf.after_scheduler = self._copy(after)
+            # Release 0.3 asks for its get_lr() out of step, at which torch would warn.
+            leaf.after_scheduler._get_lr_called_within_step = True
         self._narrow_down(leaf)
         leaf.optimizer = self.stand_in
         if not self._live:
-            leaf.last_epoch = -1
-            leaf._initial_step()
+            libraries.start_over(leaf)
         return leaf
 
     def _narrow_down(self, leaf: Any) -> None:
-        for name in ("base_lrs", "max_lrs"):
+        for name in ("base_lrs", "max_lrs", "_last_lr"):
             if hasattr(leaf, name):
                 setattr(leaf, name, [float(getattr(leaf, name)[self._index]) / self.unit])
         for name in ("lr_lambdas", "base_momentums", "max_momentums"):
             if hasattr(leaf, name):
                 setattr(leaf, name, [getattr(leaf, name)[self._index]])
-        if hasattr(leaf, "eta_min"):
-            leaf.eta_min = float(leaf.eta_min) / self.unit
+        for name in ("eta_min", *libraries.RATES.get(libraries.kind_of(leaf), ())):
+            if hasattr(leaf, name):
+                setattr(leaf, name, float(getattr(leaf, name)) / self.unit)
 
     @property
     def group(self) -> dict[str, Any]:
@@ -152,8 +176,18 @@ class Sandbox:
         return float(self.group["lr"])
 
     def step(self) -> None:
-        """Take one step by torch's code."""
-        self.scheduler.step()
+        """Take one step by the scheduler's own code.
+
+        Raises:
+            ValueError: It divides by 0 there, which ends any training with it.
+        """
+        try:
+            self.scheduler.step()
+        except ZeroDivisionError as error:
+            raise ValueError(
+                f"{type(self.scheduler).__name__} divides by 0 at its own step "
+                f"{clock(self.scheduler)}: give it other lengths, or steps= of fewer"
+            ) from error
 
     def active(self) -> tuple[list[Any], int | None]:
         """Return the leaves that the next steps move, and after how many steps others take over."""
@@ -168,6 +202,8 @@ class Sandbox:
             leaf._step_count += steps
             if isinstance(leaf, CosineAnnealingWarmRestarts):
                 leaf.T_cur = (leaf.T_cur + steps) % leaf.T_i
+            if libraries.kind_of(leaf) == libraries.WARMUP_RESTARTS:
+                libraries.move_in_cycle(leaf, steps)
 
         self._walk(self.scheduler, move, steps)
         self.group["lr"] = lr
@@ -177,13 +213,14 @@ class Sandbox:
         found = [self.lr]
 
         def note(node: Any) -> None:
-            if not isinstance(node, ChainedScheduler):
+            if not isinstance(node, ChainedScheduler) and libraries.successor(node) is None:
                 found.append(node.last_epoch)
-            found.extend(getattr(node, name) for name in ("T_cur", "T_i") if hasattr(node, name))
+            found.extend(getattr(node, name) for name in COUNTS if hasattr(node, name))
             if isinstance(node, SWALR):
                 found.append(node._step_count)
-            for child in children(node) or ():
-                note(child)
+            for child in children(node) or [libraries.after(node)]:
+                if child is not None:
+                    note(child)
 
         note(self.scheduler)
         return found
@@ -196,9 +233,13 @@ class Sandbox:
             later = [m - node.last_epoch for m in node._milestones if m > node.last_epoch]
             ruling = node._schedulers[bisect_right(node._milestones, node.last_epoch)]
             limits = [self._walk(ruling, visit, steps), min(later, default=None)]
+        elif (ruling := libraries.successor(node)) is not None:
+            return self._walk(ruling, visit, steps)
         else:
             visit(node)
-            return None
+            if libraries.after(node) is None:
+                return None
+            return libraries.ramp_steps(node) - int(node.last_epoch)
         return min((limit for limit in limits if limit is not None), default=None)
 
 

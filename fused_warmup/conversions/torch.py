@@ -8,6 +8,7 @@ from ..schedules.schedule import Schedule
 from ..schedules.segment import Kind, Segment
 from ..schedules.tables import table
 from . import laws
+from .annealing import Law
 from .known import stranger
 from .own import check_length, check_unused, run_ahead
 from .sandbox import Sandbox, check_convertible, optimizer_of
@@ -33,6 +34,10 @@ def from_torch(
     lowest rate stays). Whatever has a closed form becomes one; lambdas become a table of ``steps``
     values. The momentum that OneCycleLR and CyclicLR cycle is `momentum_from_torch`'s.
 
+    Three classes of other libraries are known as torch's are: GradualWarmupScheduler of
+    warmup-scheduler, with what comes after it, CosineAnnealingWarmupRestarts of
+    cosine-annealing-with-warmup, and Lightning Bolts' LinearWarmupCosineAnnealingLR.
+
     A class of your own, and a lambda that may remember its calls (a callable object, a counter that
     it writes to), is never started over: a copy of it is run ahead as it is, before its first step.
     `convert` goes on with one that has run. What it reads of other objects stays as it is now; a
@@ -57,6 +62,10 @@ def from_torch(
             whatever else follows the training or cannot be copied; no scheduler of torch's.
         ValueError: ``steps`` is needed, or too many to sample; groups differ and ``group`` is None;
             the base rate is 0; a scheduler of your own that has run, or moves other options.
+
+    Source:
+        torch 2.13; warmup-scheduler 0.3 and ildoonet/pytorch-gradual-warmup-lr 7021d63;
+        katsura-jp/pytorch-cosine-annealing-with-warmup 12d03c0; lightning-bolts 0.7.0.
 
     Example:
         >>> import torch
@@ -220,7 +229,7 @@ def _is_constant(segment: Segment, value: float | None = None) -> bool:
     return constant and value in (None, segment.a)
 
 
-def _law(box: Sandbox, active: list[Any]) -> laws.Law | None:
+def _law(box: Sandbox, active: list[Any]) -> Law | None:
     """Return the one formula that states the next steps of all active leaves, if there is one."""
     lr = box.lr
     quiet = [laws.quiet_steps(leaf) for leaf in active]
