@@ -10,7 +10,14 @@ from ._optim.lars import LARS
 from ._optim.rate_log import LoggedStep, RateLog, Reading
 from ._optim.scheduler import RateInForce
 from ._optim.sgd import SGD
-from .conversions import convert, from_timm, from_torch, get_schedule, momentum_from_torch
+from .conversions import (
+    convert,
+    from_pytorch_warmup,
+    from_timm,
+    from_torch,
+    get_schedule,
+    momentum_from_torch,
+)
 from .conversions.super_gradients import SuperGradientsRecipe, from_super_gradients
 from .recipes import LargeMinibatch, LarsMinibatch, large_minibatch, split_weight_decay
 from .schedules import (
@@ -59,6 +66,7 @@ __all__ = [
     "cyclic",
     "exponential",
     "exponential_warmup",
+    "from_pytorch_warmup",
     "from_super_gradients",
     "from_timm",
     "from_torch",

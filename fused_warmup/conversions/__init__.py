@@ -2,8 +2,16 @@
 
 from .hugging_face import get_schedule
 from .live import convert
+from .pytorch_warmup import from_pytorch_warmup
 from .timm import from_timm
 from .torch import from_torch
 from .torch_momentum import momentum_from_torch
 
-__all__ = ["convert", "from_timm", "from_torch", "get_schedule", "momentum_from_torch"]
+__all__ = [
+    "convert",
+    "from_pytorch_warmup",
+    "from_timm",
+    "from_torch",
+    "get_schedule",
+    "momentum_from_torch",
+]

@@ -12,6 +12,7 @@ from .._optim.lars import LARS
 from .._optim.sgd import SGD
 from .._optim.state import pack
 from ..schedules.checks import whole
+from .pytorch_warmup import from_pytorch_warmup, is_warmup, undampened
 from .replaced import replace
 from .rest import RestOfRun
 from .sandbox import RATES, check_convertible, clock, leaves
@@ -45,12 +46,14 @@ def convert(
     A ReduceLROnPlateau follows a metric: it is kept, and moved to the new optimizer, whose
     ``group["lr"]`` it then changes. Go on stepping it.
 
-    A scheduler of timm is converted at the start only, for it does not count its steps.
+    A scheduler of timm is converted at the start only, for it does not count its steps. A warm-up
+    of pytorch_warmup goes into the list beside the scheduler that it dampens.
 
     Args:
         optimizer: The optimizer.
         scheduler: Its scheduler, torch's or timm's; or all of them in a list, in the order in which
-            they are stepped, all equally often. None: the rates stay as they are.
+            they are stepped, all equally often, and a warm-up of pytorch_warmup. None: the rates
+            stay as they are.
         steps: Length of the whole training in steps of the scheduler, see `from_torch`.
         steps_per_epoch: Steps of the optimizer to one of the scheduler: None or 1 for a scheduler
             that is stepped after every update, the updates of an epoch for one that is stepped once
@@ -64,7 +67,7 @@ def convert(
         TypeError: The optimizer is no torch.optim.SGD; the scheduler is none of torch's or timm's,
             or counts epochs and ``steps_per_epoch`` is None.
         ValueError: The scheduler drives another optimizer, or needs ``steps``; schedulers that were
-            stepped differently often, or one of timm's beside another or under way.
+            stepped differently often, or one of timm's beside another or under way; two warm-ups.
 
     Example:
         >>> import torch
@@ -97,17 +100,23 @@ def convert(
     per_epoch = 1 if steps_per_epoch is None else whole("steps_per_epoch", steps_per_epoch, 1)
     given = list(scheduler) if isinstance(scheduler, (list, tuple)) else [scheduler]
     plateaus = [each for each in given if isinstance(each, ReduceLROnPlateau)]
-    moving = _together(optimizer, [s for s in given if s is not None and s not in plateaus])
-    found: list[dict[str, Any]] = optimizer.param_groups
-    if by_lars:
-        found = [lars_options(group) for group in found]
-    groups = [{k: v for k, v in g.items() if k == "lr" or k not in LEFTOVERS} for g in found]
-    done = 0
-    if is_timms(moving):
-        _follow_timm(groups, moving, steps, steps_per_epoch)
-    elif moving is not None:
-        done = clock(moving)
-        _follow(groups, optimizer, moving, steps, per_epoch)
+    warmup = _only_warmup(optimizer, [each for each in given if is_warmup(each)])
+    apart = (None, warmup, *plateaus)
+    moving = _together(optimizer, [s for s in given if not any(s is each for each in apart)])
+    with undampened(warmup):
+        found: list[dict[str, Any]] = optimizer.param_groups
+        if by_lars:
+            found = [lars_options(group) for group in found]
+        groups = [{k: v for k, v in g.items() if k == "lr" or k not in LEFTOVERS} for g in found]
+        done = 0
+        if is_timms(moving):
+            _follow_timm(groups, moving, steps, steps_per_epoch)
+        elif moving is not None:
+            done = clock(moving) * per_epoch
+            _follow(groups, optimizer, moving, steps, per_epoch)
+    if warmup is not None:
+        length = None if steps is None else steps * per_epoch
+        done = _dampen(groups, warmup, length, None if moving is None else done)
     own = lars_options(optimizer.defaults) if by_lars else optimizer.defaults
     defaults = {name: own[name] for name in (LARS_OPTIONS if by_lars else OPTIONS)}
     if all(group.get("momentum_schedule") is not None for group in groups):
@@ -129,7 +138,7 @@ def convert(
     }
     groups = fused.state_dict()["param_groups"]
     fused.load_state_dict({"state": buffers, "param_groups": groups})
-    fused.steps_applied = done * per_epoch
+    fused.steps_applied = done
     for plateau in plateaus:
         plateau.optimizer = fused
     replace(optimizer)
@@ -158,6 +167,31 @@ def _together(optimizer: torch.optim.Optimizer, schedulers: list[Any]) -> Any:
             "as often: pass one of them, and build the others with the new optimizer"
         )
     return ChainedScheduler(schedulers, optimizer=optimizer)
+
+
+def _only_warmup(optimizer: torch.optim.Optimizer, warmups: list[Any]) -> Any:
+    if len(warmups) > 1:
+        names = " and ".join(type(each).__name__ for each in warmups)
+        raise ValueError(f"{names} would dampen one rate twice: pass one of them")
+    for each in warmups:
+        _check_same(optimizer, each)
+    return warmups[0] if warmups else None
+
+
+def _dampen(groups: list[dict[str, Any]], warmup: Any, steps: int | None, done: int | None) -> int:
+    """Multiply the schedules of groups by a warm-up's, and return its steps so far."""
+    so_far = int(warmup.last_step)
+    if done not in (None, so_far):
+        raise ValueError(
+            f"the {type(warmup).__name__} is {so_far} steps in, and the schedulers are {done}: pass "
+            "steps_per_epoch= if they are stepped once an epoch, or write "
+            "from_torch(scheduler).starting_at(n) * from_pytorch_warmup(warmup) if they began late"
+        )
+    for i, group in enumerate(groups):
+        factor = from_pytorch_warmup(warmup, steps=steps, group=i)
+        below = group.get("schedule")
+        group["schedule"] = factor if below is None else below * factor
+    return so_far
 
 
 def _follow(
@@ -206,11 +240,15 @@ def _check(optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
     if not is_timms(scheduler):
         check_convertible(scheduler)
     for leaf in leaves(scheduler):
-        if leaf.optimizer is not optimizer:
-            raise ValueError(
-                f"the {type(leaf).__name__} drives another optimizer: pass the optimizer that it "
-                "was built over"
-            )
+        _check_same(optimizer, leaf)
+
+
+def _check_same(optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
+    if scheduler.optimizer is not optimizer:
+        raise ValueError(
+            f"the {type(scheduler).__name__} drives another optimizer: pass the optimizer that it "
+            "was built over"
+        )
 
 
 def _base(group: dict[str, Any]) -> float:

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-NEEDED = ("lightning", "transformers", "accelerate", "timm", "optax", "warmup_scheduler")
+NEEDED = (
+    "lightning",
+    "transformers",
+    "accelerate",
+    "timm",
+    "optax",
+    "warmup_scheduler",
+    "pytorch_warmup",
+)
 collect_ignore_glob = [] if all(map(importlib.util.find_spec, NEEDED)) else ["test_*.py"]
 
 # timm imports torchvision, whose wheels are built for torch with CUDA: its library does not load
