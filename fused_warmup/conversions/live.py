@@ -183,8 +183,8 @@ def _dampen(groups: list[dict[str, Any]], warmup: Any, steps: int | None, done: 
     so_far = int(warmup.last_step)
     if done not in (None, so_far):
         raise ValueError(
-            f"the {type(warmup).__name__} is {so_far} steps in, and the schedulers are {done}: pass "
-            "steps_per_epoch= if they are stepped once an epoch, or write "
+            f"the {type(warmup).__name__} is {so_far} steps in, and the schedulers are {done}: "
+            "pass steps_per_epoch= if they are stepped once an epoch, or write "
             "from_torch(scheduler).starting_at(n) * from_pytorch_warmup(warmup) if they began late"
         )
     for i, group in enumerate(groups):

@@ -55,8 +55,8 @@ def from_pytorch_warmup(
     """
     if not is_warmup(warmup):
         raise TypeError(
-            f"got a {type(warmup).__name__}, it must be a warm-up of pytorch_warmup: use from_torch "
-            "for a scheduler of torch's"
+            f"got a {type(warmup).__name__}, it must be a warm-up of pytorch_warmup: use "
+            "from_torch for a scheduler of torch's"
         )
     length = None if steps is None else whole("steps", steps, 1)
     params = warmup.warmup_params

@@ -40,6 +40,13 @@ class Falling(LRScheduler):
         return self.optimizer.param_groups
 
 
+BELOW: dict[str, Callable[[Any], Any]] = {
+    "none": lambda o: None,
+    "torch's": lambda o: CosineAnnealingLR(o, 40, 0.01),
+    "somebody's own": Falling,
+}
+
+
 @pytest.mark.parametrize("name", WARMUPS)
 def test_the_factor_of_every_step(name: str) -> None:
     warmup = WARMUPS[name](optimizer())
@@ -61,16 +68,11 @@ def test_the_first_factors() -> None:
 
 @goes_on_as_an_oracle
 @pytest.mark.parametrize("name", [*WARMUPS, "somebody's own"])
-@pytest.mark.parametrize("below", ["none", "torch's", "somebody's own"])
+@pytest.mark.parametrize("below", BELOW)
 def test_convert_goes_on_from_any_step(name: str, below: str) -> None:
     for done in (0, 4, 30):
         opt = optimizer()
-        schedulers = {
-            "none": lambda: None,
-            "torch's": lambda: CosineAnnealingLR(opt, 40, 0.01),
-            "somebody's own": lambda: Falling(opt),
-        }
-        scheduler = schedulers[below]()
+        scheduler = BELOW[below](opt)
         make = WARMUPS.get(name, lambda o: Squared(o, [10, 25]))
         warmup = make(opt)
         advance(warmup, scheduler, done)

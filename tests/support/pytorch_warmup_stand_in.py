@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 
 class BaseWarmup:
-    """Multiplies what a scheduler has set by a factor of its own, and puts it back before the next."""
+    """Multiplies what a scheduler has set by a factor, and puts it back before the next."""
 
     def __init__(self, optimizer: Optimizer, params: list[dict[str, Any]]) -> None:
         self.optimizer, self.warmup_params, self.last_step = optimizer, params, -1
