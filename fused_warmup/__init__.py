@@ -18,6 +18,15 @@ from .conversions import (
     get_schedule,
     momentum_from_torch,
 )
+from .conversions.configs import (
+    ConvertedConfig,
+    UltralyticsConfig,
+    from_deepspeed,
+    from_detectron2,
+    from_mmengine,
+    from_torchvision,
+    from_ultralytics,
+)
 from .conversions.super_gradients import SuperGradientsRecipe, from_super_gradients
 from .recipes import LargeMinibatch, LarsMinibatch, large_minibatch, split_weight_decay
 from .schedules import (
@@ -46,6 +55,7 @@ __all__ = [
     "SGD",
     "Attached",
     "Backend",
+    "ConvertedConfig",
     "LargeMinibatch",
     "LarsMinibatch",
     "LoggedStep",
@@ -54,6 +64,7 @@ __all__ = [
     "Reading",
     "Schedule",
     "SuperGradientsRecipe",
+    "UltralyticsConfig",
     "attach",
     "backends",
     "clip_grad_norm_",
@@ -66,10 +77,15 @@ __all__ = [
     "cyclic",
     "exponential",
     "exponential_warmup",
+    "from_deepspeed",
+    "from_detectron2",
+    "from_mmengine",
     "from_pytorch_warmup",
     "from_super_gradients",
     "from_timm",
     "from_torch",
+    "from_torchvision",
+    "from_ultralytics",
     "get_schedule",
     "inverse_sqrt",
     "join_schedules",

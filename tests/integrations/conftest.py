@@ -15,6 +15,7 @@ NEEDED = (
     "optax",
     "warmup_scheduler",
     "pytorch_warmup",
+    "mmengine",
 )
 collect_ignore_glob = [] if all(map(importlib.util.find_spec, NEEDED)) else ["test_*.py"]
 

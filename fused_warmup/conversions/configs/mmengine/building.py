@@ -1,0 +1,335 @@
+"""Builds the law and the clock of each dict of MMEngine's ``param_scheduler``."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ....schedules.checks import finite, listed, shown, whole
+from ....schedules.segment import Kind
+from ..reading import Options
+from .laws import Cosine, Drops, Law, Linear, OneCycle, Poly, Restarts, Stairs
+from .timeline import Clocked
+
+CLOCK: dict[str, Any] = {
+    "type": None,
+    "begin": 0,
+    "end": None,
+    "by_epoch": True,
+    "convert_to_iter_based": False,
+    "last_step": -1,
+    "verbose": False,
+    "param_name": None,
+    "_scope_": None,
+}
+OWN: dict[str, dict[str, Any]] = {
+    "Constant": {"factor": 1 / 3},
+    "Linear": {"start_factor": 1 / 3, "end_factor": 1.0},
+    "MultiStep": {"milestones": None, "gamma": 0.1},
+    "Step": {"step_size": None, "gamma": 0.1},
+    "Exponential": {"gamma": None},
+    "Poly": {"eta_min": 0.0, "power": 1.0},
+    "CosineAnnealing": {"T_max": None, "eta_min": None, "eta_min_ratio": None},
+    "CosineRestart": {
+        "periods": None,
+        "restart_weights": (1,),
+        "eta_min": None,
+        "eta_min_ratio": None,
+    },
+    "OneCycle": {
+        "eta_max": 0.0,
+        "total_steps": None,
+        "pct_start": 0.3,
+        "anneal_strategy": "cos",
+        "div_factor": 25.0,
+        "final_div_factor": 1e4,
+        "three_phase": False,
+    },
+}
+"""Each scheduler's arguments and their defaults; MMEngine 0.10.7's."""
+SUFFIXES = {"LR": "lr", "Momentum": "momentum", "ParamScheduler": None}
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the runner knows of a training."""
+
+    epoch_length: int | None
+    max_epochs: int | None
+    max_iters: int | None
+
+    @property
+    def steps(self) -> int | None:
+        """Updates of the whole training; None: not known."""
+        if self.max_epochs is not None and self.epoch_length is not None:
+            return self.max_epochs * self.epoch_length
+        return self.max_iters if self.max_epochs is None else None
+
+    def end(self, by_epoch: bool) -> int | None:
+        """Return where a scheduler ends that does not say so."""
+        return self.max_epochs if by_epoch else self.steps
+
+
+@dataclass(frozen=True)
+class Built:
+    """One scheduler, and the base that those after it in the list find."""
+
+    clocked: Clocked
+    base: float
+
+
+def build(
+    schedulers: Sequence[Any], parameter: str, unit: float | None, training: Training
+) -> list[Built]:
+    """Build the schedulers of the rate or of the momentum.
+
+    Args:
+        schedulers: The dicts of the config.
+        parameter: ``"lr"`` or ``"momentum"``; the others are passed over.
+        unit: What its base value is; None: not known.
+        training: How long the training is.
+
+    Raises:
+        TypeError: A value of the wrong type.
+        ValueError: See `fused_warmup.from_mmengine`.
+    """
+    built: list[Built] = []
+    base = 1.0
+    for given in schedulers:
+        if not isinstance(given, Mapping) or "type" not in given:
+            raise TypeError(
+                f"param_scheduler must hold dicts with a type, got {shown(given)}: pass the "
+                "dicts that stand in the config, not built schedulers"
+            )
+        kind, moved = _kind(given)
+        if moved == parameter:
+            built.append(_built(kind, given, _Base(parameter, unit, base), training))
+            base = built[-1].base
+    return built
+
+
+def _kind(given: Mapping[str, Any]) -> tuple[str, str]:
+    """The kind of a scheduler and what it moves."""
+    name = given["type"]
+    name = getattr(name, "__name__", name)
+    plain = str(name).removeprefix("mmengine.")
+    for suffix, parameter in SUFFIXES.items():
+        kind = plain.removesuffix(suffix)
+        moved = given.get("param_name") if parameter is None else parameter
+        possible = kind in OWN and not (kind == "OneCycle" and moved == "momentum")
+        if plain.endswith(suffix) and possible and moved in ("lr", "momentum"):
+            return kind, moved
+    raise ValueError(
+        f"type={shown(name)} must be one of {', '.join(f'{each}LR' for each in OWN)} or the twin "
+        "of one (but OneCycleLR) ending in Momentum: follow a metric with a scheduler on the host, "
+        "and build any other schedule with fused_warmup.schedules"
+    )
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The base value that a scheduler finds, and how absolute values relate to the unit."""
+
+    parameter: str
+    unit: float | None
+    value: float
+
+    def share(self, name: str, absolute: float) -> float:
+        """Return an absolute value as a factor."""
+        if absolute == 0.0:
+            return 0.0
+        if self.unit is None:
+            raise ValueError(
+                f"{name}={absolute} is a value, a factor on the base {self.parameter} is needed: "
+                f"pass {self.parameter}="
+            )
+        return absolute / self.unit
+
+    def low(self, options: Options) -> float:
+        """Return the factor of ``eta_min`` or ``eta_min_ratio``."""
+        low, ratio = options["eta_min"], options["eta_min_ratio"]
+        if low is not None and ratio is not None:
+            raise ValueError(
+                f"eta_min={low} and eta_min_ratio={ratio} exclude each other: leave one out"
+            )
+        if ratio is not None:
+            return self.value * options.number("eta_min_ratio")
+        return 0.0 if low is None else self.share("eta_min", options.number("eta_min"))
+
+
+def _built(kind: str, given: Mapping[str, Any], base: _Base, training: Training) -> Built:
+    name = str(getattr(given["type"], "__name__", given["type"]))
+    defaults = {**CLOCK, **OWN[kind]}
+    if unknown := [key for key in given if key not in defaults]:
+        raise ValueError(
+            f"{name} has no option {', '.join(map(str, unknown))}: use those of {list(OWN[kind])} "
+            f"and {list(CLOCK)[1:5]}"
+        )
+    options = Options(name, given, defaults)
+    if options["last_step"] != -1:
+        raise ValueError(
+            f"last_step={shown(options['last_step'])} starts {name} in the middle, it must be -1: "
+            "the step count of the optimizer continues a run"
+        )
+    by_epoch, converted = bool(options["by_epoch"]), bool(options["convert_to_iter_based"])
+    unit = _epoch(name, training) if by_epoch else 1
+    if by_epoch and not converted and training.max_epochs is None and training.max_iters:
+        raise ValueError(
+            f"{name} counts epochs (by_epoch=True) and max_iters={training.max_iters} says that "
+            "the loop has none: set by_epoch=False or convert_to_iter_based=True"
+        )
+    if converted and not by_epoch:
+        raise ValueError(
+            f"{name} has convert_to_iter_based=True with by_epoch=False, it converts epochs: leave "
+            "it out"
+        )
+    scale = unit if converted else 1  # what its numbers are multiplied by
+    end = options["end"]
+    end = training.end(by_epoch) if end is None else end
+    begin = _ticks("begin", options["begin"], scale)
+    length = None if end is None else _ticks("end", end, scale) - begin
+    if length is not None and length < 1:
+        raise ValueError(
+            f"end={shown(end)} of {name} must lie after begin={shown(options['begin'])}: make it "
+            "later"
+        )
+    law, after = LAWS[kind](_Arguments(name, options, length, scale, base))
+    by_epoch = by_epoch and not converted
+    return Built(Clocked(name, law, begin, unit if by_epoch else 1, by_epoch), after)
+
+
+def _epoch(name: str, training: Training) -> int:
+    if training.epoch_length is None:
+        raise ValueError(f"{name} counts epochs (by_epoch=True): pass epoch_length=, its updates")
+    return training.epoch_length
+
+
+def _ticks(name: str, value: Any, scale: int) -> int:
+    """A position in ticks; only one that is converted may be a part of an epoch."""
+    if scale > 1 or (isinstance(value, float) and value.is_integer()):
+        return int(finite(name, value, 0.0) * scale)
+    return whole(name, value, 0)
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    """What a law is made from."""
+
+    name: str
+    options: Options
+    length: int | None
+    scale: int
+    base: _Base
+
+    def ended(self) -> int:
+        """Return the length, which this law needs.
+
+        Raises:
+            ValueError: It is not known.
+        """
+        if self.length is None:
+            raise ValueError(
+                f"the length of {self.name} is not known: give it an end, or pass max_epochs= (or "
+                "max_iters=) and epoch_length="
+            )
+        return self.length
+
+    def count(self, option: str) -> int:
+        """Return a number of ticks of at least 1."""
+        if self.options[option] is None:
+            raise ValueError(f"{self.name} needs {option}, which has no default: add it")
+        return self.options.count(option, 1) * self.scale
+
+    def factor(self, option: str, highest: float = float("inf")) -> float:
+        """Return a factor above 0."""
+        if self.options[option] is None:
+            raise ValueError(f"{self.name} needs {option}, which has no default: add it")
+        return finite(option, self.options[option], 0.0, highest, exclusive=True)
+
+
+Result = tuple[Law, float]
+
+
+def _constant(of: _Arguments) -> Result:
+    factor, length = of.factor("factor", 1.0), of.ended()
+    factors = {0: factor} if length == 1 else {0: factor, length - 1: 1.0 / factor}
+    return Drops(length, factors), of.base.value
+
+
+def _linear(of: _Arguments) -> Result:
+    end = finite("end_factor", of.options["end_factor"], 0.0, 1.0)
+    return Linear(of.ended(), of.factor("start_factor", 1.0), end), of.base.value
+
+
+def _multi_step(of: _Arguments) -> Result:
+    given = listed("milestones", of.options["milestones"])
+    gamma = of.options.number("gamma")
+    counts = Counter(whole("milestones", each, 0) * of.scale for each in given)
+    return Drops(of.length, {n: gamma**count for n, count in counts.items()}), of.base.value
+
+
+def _step(of: _Arguments) -> Result:
+    return Stairs(of.length, of.count("step_size"), of.factor("gamma")), of.base.value
+
+
+def _exponential(of: _Arguments) -> Result:
+    return Stairs(of.length, 1, of.factor("gamma")), of.base.value
+
+
+def _poly(of: _Arguments) -> Result:
+    low = of.base.share("eta_min", of.options.number("eta_min"))
+    return Poly(of.ended(), low, of.options.number("power")), of.base.value
+
+
+def _cosine(of: _Arguments) -> Result:
+    half = of.count("T_max") if of.options["T_max"] else of.ended()
+    return Cosine(of.ended(), half, of.base.low(of.options), of.base.value), of.base.value
+
+
+def _restarts(of: _Arguments) -> Result:
+    if of.options["eta_min"] is None and of.options["eta_min_ratio"] is None:
+        raise ValueError(f"{of.name} needs eta_min or eta_min_ratio: add one, 0 for none")
+    periods = tuple(
+        whole("periods", each, 1) * of.scale for each in listed("periods", of.options["periods"])
+    )
+    weights = tuple(
+        finite("restart_weights", each, 0.0)
+        for each in listed("restart_weights", of.options["restart_weights"])
+    )
+    if len(periods) != len(weights):
+        raise ValueError(
+            f"{of.name} has {len(periods)} periods and {len(weights)} restart_weights: give as "
+            "many of one as of the other"
+        )
+    base = of.base
+    return Restarts(of.length, periods, weights, base.low(of.options), base.value), base.value
+
+
+def _one_cycle(of: _Arguments) -> Result:
+    options = of.options
+    total = of.count("total_steps") if options["total_steps"] is not None else of.ended()
+    highest = of.base.share("eta_max", options.number("eta_max", exclusive=True))
+    first = highest / of.factor("div_factor")
+    last = first / of.factor("final_div_factor")
+    share = finite("pct_start", options["pct_start"], 0.0, 1.0)
+    kinds = {"cos": Kind.COS, "linear": Kind.POLY}
+    kind = kinds[options.choice("anneal_strategy", kinds)]
+    length = total if of.length is None else min(of.length, total)
+    back = [first] if options["three_phase"] else []
+    ends = [share * total - 1.0, *[2.0 * share * total - 2.0] * len(back), total - 1.0]
+    heights = [first, highest, *back, last]
+    # It also makes its first rate the base of the schedulers after it.
+    return OneCycle(length, tuple(heights), tuple(ends), kind), first
+
+
+LAWS: dict[str, Callable[[_Arguments], Result]] = {
+    "Constant": _constant,
+    "Linear": _linear,
+    "MultiStep": _multi_step,
+    "Step": _step,
+    "Exponential": _exponential,
+    "Poly": _poly,
+    "CosineAnnealing": _cosine,
+    "CosineRestart": _restarts,
+    "OneCycle": _one_cycle,
+}

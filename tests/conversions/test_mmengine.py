@@ -1,0 +1,192 @@
+"""from_mmengine: whole configs, their files, and what it refuses. The rates: test_configs.py."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fused_warmup import from_mmengine
+from fused_warmup.schedules import constant, cosine, linear_warmup
+
+WARMUP = {"type": "LinearLR", "start_factor": 0.1, "by_epoch": False, "begin": 0, "end": 10}
+COSINE = {"type": "CosineAnnealingLR", "T_max": 9, "begin": 1, "end": 10, "by_epoch": True}
+CONFIG = {
+    "optim_wrapper": {
+        "type": "OptimWrapper",
+        "optimizer": {"type": "SGD", "lr": 0.02, "momentum": 0.9, "weight_decay": 1e-4},
+        "clip_grad": {"max_norm": 35},
+    },
+    "param_scheduler": [WARMUP, COSINE | {"eta_min": 0.0002}],
+    "train_cfg": {"by_epoch": True, "max_epochs": 10, "val_interval": 1},
+    "model": {"type": "Detector"},
+}
+
+
+def test_whole_config() -> None:
+    rates = from_mmengine(CONFIG, epoch_length=10)
+    wanted = linear_warmup(9, 0.1).lasting(10).then(cosine(9, end=0.01).stretched(10))
+    assert rates.schedule(range(100)) == pytest.approx(wanted(range(100)), rel=1e-13)
+    assert rates.schedule.steps == 100
+    assert (rates.lr, rates.momentum) == (0.02, 0.9)
+    assert rates.options == {"weight_decay": 1e-4}
+    assert rates.left == {"clip_grad": {"max_norm": 35}}
+    assert "left to you: clip_grad=" in str(rates)
+
+
+def test_one_scheduler_and_none() -> None:
+    alone = from_mmengine({"type": "ExponentialLR", "gamma": 0.9, "by_epoch": False})
+    assert alone.schedule.steps is None
+    assert alone.schedule(2) == pytest.approx(0.81)
+    assert from_mmengine([]).schedule == constant()
+    assert from_mmengine([dict(COSINE)], epoch_length=2).schedule.steps is None
+
+
+def test_options_of_another_optimizer_are_left() -> None:
+    adam = {"type": "AdamW", "lr": 1e-3, "betas": (0.8, 0.99), "weight_decay": 0.05}
+    momenta = [{"type": "CosineAnnealingMomentum", "eta_min": 0.4, "by_epoch": False, "end": 8}]
+    config = {"optim_wrapper": {"optimizer": adam}, "param_scheduler": momenta}
+    rates = from_mmengine(config)
+    assert rates.lr == 1e-3
+    assert rates.momentum == 0.8
+    assert rates.momentum_schedule is not None
+    assert rates.momentum_schedule(8) < 0.6
+    assert set(rates.left["optimizer"]) == {"type", "betas", "weight_decay"}
+
+
+def test_other_names_of_a_scheduler() -> None:
+    wanted = from_mmengine([WARMUP]).schedule
+    for name in ("mmengine.LinearLR", type("LinearLR", (), {})):
+        assert from_mmengine([WARMUP | {"type": name}]).schedule == wanted
+    general = WARMUP | {"type": "LinearParamScheduler", "param_name": "lr"}
+    assert from_mmengine([general]).schedule == wanted
+    moved = from_mmengine([general | {"param_name": "momentum"}], momentum=0.9)
+    assert moved.momentum_schedule == wanted
+    assert moved.schedule == constant()
+
+
+def test_only_what_overlaps_with_a_minimum_is_a_table() -> None:
+    rates = from_mmengine(
+        [WARMUP, COSINE | {"begin": 0, "eta_min": 0.001, "convert_to_iter_based": True}],
+        epoch_length=10, lr=0.1, max_epochs=10,
+    )  # fmt: skip
+    lengths = [len(segment.values) for segment in rates.schedule.segments]
+    assert lengths == [10, 0, 0]
+    without = from_mmengine([WARMUP, COSINE | {"begin": 0}], epoch_length=5, max_epochs=10)
+    assert [len(track.segments) for track in without.schedule.tracks] == [2, 2]
+    assert not any(s.values for track in without.schedule.tracks for s in track.segments)
+
+
+FILE = """
+_base_ = ["base.py"]
+from mmengine.optim import LinearLR
+max_epochs, unused = 20, open("/dev/null")
+epochs = 2 * 5
+base_lr = 0.02
+custom_imports = dict(imports=[__import__("os")])
+param_scheduler = [
+    dict(type=LinearLR, start_factor=1e-1, by_epoch=False, begin=0, end=20 // 2),
+    dict(type='CosineAnnealingLR', eta_min=base_lr * 0.01, begin=1, end=epochs,
+         T_max=epochs - 1, by_epoch=True),
+]
+optim_wrapper = dict(optimizer=dict(lr=base_lr), clip_grad=dict(max_norm=35))
+"""
+BASE = """
+optim_wrapper = dict(type='OptimWrapper',
+    optimizer=dict(type='SGD', lr=0.5, momentum=0.9, weight_decay=0.0001))
+param_scheduler = dict(type='StepLR', step_size=1)
+train_cfg = dict(max_epochs=10, by_epoch=True)
+"""
+
+
+def test_file_is_read_not_run(tmp_path: Path) -> None:
+    (tmp_path / "base.py").write_text(BASE)
+    file = tmp_path / "config.py"
+    file.write_text(FILE)
+    found = from_mmengine(str(file), epoch_length=10)
+    wanted = from_mmengine(CONFIG, epoch_length=10)
+    assert found.schedule == wanted.schedule
+    assert found.sgd_options() == wanted.sgd_options()
+
+
+def test_file_replaces_what_it_deletes(tmp_path: Path) -> None:
+    (tmp_path / "base.py").write_text(BASE)
+    file = tmp_path / "config.py"
+    optimizer = "dict(_delete_=True, type='AdamW', lr=0.1)"
+    file.write_text(f"_base_ = 'base.py'\noptim_wrapper = dict(optimizer={optimizer})\n")
+    assert from_mmengine(file, epoch_length=10).left == {"optimizer": {"type": "AdamW"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("param_scheduler = build()", r"says param_scheduler by 'build\(\)' in line 1, only"),
+        ("param_scheduler = [dict(**a)]", "says param_scheduler by"),
+        ("param_scheduler = [dict(type='StepLR', step_size=size)]", "by 'size' in line 1"),
+        ("a = 9 ** 9 ** 9\nparam_scheduler = [a]", "by 'a' in line 2"),
+        ("param_scheduler = 1 / 0", "by '1 / 0' in line 1"),
+        ("param_scheduler = [(", "is no Python"),
+        ("_base_ = 'mmdet::x.py'", "of another package"),
+        ("_base_ = 'config.py'", "more than 32 files"),
+        ("x = 3", "param_scheduler must be a list of dicts, got None"),
+        ("x = " + "-" * 300 + "1", "more than 200 levels"),
+    ],
+)
+def test_files_that_cannot_be_read(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.py"
+    file.write_text(text + "\n")
+    with pytest.raises(ValueError, match=message):
+        from_mmengine(file)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "message"),
+    [
+        ({"type": "ReduceOnPlateauLR"}, "type='ReduceOnPlateauLR' must be one of"),
+        ({"type": "OneCycleMomentum"}, "type='OneCycleMomentum' must be one of"),
+        ({"type": "mmdet.QuadraticWarmupLR"}, "type='mmdet.QuadraticWarmupLR' must be one of"),
+        ({"type": "LinearLR", "factor": 0.1}, "LinearLR has no option factor"),
+        ({"type": "LinearLR", "end": 9, "start_factor": 0}, "start_factor must be .* above 0"),
+        ({"type": "ConstantLR", "end": 9, "factor": 2.0}, "factor must be .* at most 1"),
+        ({"type": "LinearLR", "by_epoch": False}, "length of LinearLR is not known"),
+        ({"type": "StepLR", "begin": 5, "end": 5, "step_size": 1}, "end=5 of StepLR must lie"),
+        ({"type": "StepLR", "step_size": 1, "last_step": 3}, "last_step=3 starts StepLR"),
+        ({"type": "StepLR"}, "StepLR needs step_size"),
+        ({"type": "ExponentialLR"}, "ExponentialLR needs gamma"),
+        ({"type": "CosineAnnealingLR", "end": 9, "eta_min": 0.1}, r"eta_min=0.1 is a value.*lr="),
+        ({"type": "CosineAnnealingLR", "end": 9, "eta_min": 0.1, "eta_min_ratio": 0.1}, "exclude"),
+        ({"type": "CosineRestartLR", "periods": [3]}, "needs eta_min or eta_min_ratio"),
+        ({"type": "CosineRestartLR", "periods": [3, 4], "eta_min": 0}, "2 periods and 1 restart_"),
+        ({"type": "OneCycleLR", "end": 9, "eta_max": [1, 2]}, "eta_max must be a real number"),
+        ({"type": "StepLR", "step_size": 1, "by_epoch": False, "convert_to_iter_based": True},
+         "convert_to_iter_based=True with by_epoch=False"),
+    ],
+)  # fmt: skip
+def test_refuses(scheduler: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        from_mmengine([scheduler], epoch_length=10)
+
+
+def test_lengths_that_are_missing() -> None:
+    with pytest.raises(ValueError, match=r"StepLR counts epochs.*pass epoch_length="):
+        from_mmengine([{"type": "StepLR", "step_size": 1}])
+    with pytest.raises(ValueError, match=r"max_iters=90 says that the loop has none"):
+        from_mmengine([{"type": "StepLR", "step_size": 1}], epoch_length=9, max_iters=90)
+    poly = {"type": "PolyLR", "by_epoch": False}
+    assert from_mmengine([poly], max_iters=90).schedule.steps == 90
+    config = {"param_scheduler": [poly], "train_cfg": {"type": "IterBased", "max_iters": 90}}
+    assert from_mmengine(config).schedule == from_mmengine([poly], max_iters=90).schedule
+
+
+def test_accumulation_is_refused() -> None:
+    config = {"param_scheduler": [], "optim_wrapper": {"accumulative_counts": 4}}
+    with pytest.raises(ValueError, match="accumulative_counts makes an update of several"):
+        from_mmengine(config)
+
+
+@pytest.mark.parametrize(
+    "config", [[SimpleNamespace()], {"param_scheduler": {"generator": []}}, [{}], {"model": 1}]
+)
+def test_no_list_of_dicts(config: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="param_scheduler must"):
+        from_mmengine(config)
