@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from .bench import add_bench
+from .convert import add_convert
 from .doctor import add_doctor
 from .info import add_info, info
 from .plot import add_plot
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for add in (add_info, add_plot, add_doctor, add_bench):
+    for add in (add_info, add_plot, add_convert, add_doctor, add_bench):
         add(commands)
     options = parser.parse_args(arguments)
     try:

@@ -33,8 +33,8 @@ class Spelt:
         return self.parts[0] + "".join(f".then({part})" for part in self.parts[1:])
 
 
-def spell(schedule: Schedule) -> str | None:
-    """Return the calls that make a schedule, None if they would be too long to read.
+def spell(schedule: Schedule, longest: int = MAX_TEXT) -> str | None:
+    """Return the calls that make a schedule, None if they would be longer than ``longest``.
 
     Example:
         >>> from fused_warmup.schedules import cosine, linear_warmup
@@ -42,7 +42,7 @@ def spell(schedule: Schedule) -> str | None:
         'linear_warmup(4, start=0.5).then(cosine(8))'
     """
     if schedule.factors:
-        return _product(schedule)
+        return _product(schedule, longest)
     segments = schedule.segments
     if sum(len(segment.values) for segment in segments) > MAX_VALUES:
         return None
@@ -57,18 +57,18 @@ def spell(schedule: Schedule) -> str | None:
     else:
         parts = ", ".join(map(_segment, segments))
         text = f"Schedule(({parts},), steps={schedule.steps})"
-    return text if len(text) <= MAX_TEXT else None
+    return text if len(text) <= longest else None
 
 
-def _product(schedule: Schedule) -> str | None:
-    factors = [spell(each) for each in schedule.factors]
+def _product(schedule: Schedule, longest: int) -> str | None:
+    factors = [spell(each, longest) for each in schedule.factors]
     text = " * ".join(map(str, factors))
     if product(schedule.factors).steps != schedule.steps:
         if schedule.steps is None:  # no call takes a length away
             text = f"Schedule((), None, ({', '.join(map(str, factors))}))"
         else:
             text = f"({text}).lasting({schedule.steps})"
-    return text if None not in factors and len(text) <= MAX_TEXT else None
+    return text if None not in factors and len(text) <= longest else None
 
 
 def _joined(schedule: Schedule) -> Spelt | None:

@@ -1,17 +1,17 @@
 """Ultralytics' training arguments: a warm-up batch by batch, with steps ever further apart."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from ...schedules.checks import MAX_VALUES, at_most, shown, whole
+from ...schedules.checks import whole
 from ...schedules.decay import constant
 from ...schedules.schedule import Schedule
 from ...schedules.segment import Kind, Segment
 from .converted import ConvertedConfig
 from .reading import Options, mapping_of
+from .ultralytics_clock import Clock
 
 DEFAULTS: dict[str, Any] = {
     "epochs": 100,
@@ -134,7 +134,7 @@ def from_ultralytics(
         [0.8, 0.8685, 0.9028]
     """
     options = Options("Ultralytics", mapping_of(arguments, "Ultralytics"), DEFAULTS)
-    clock = _Clock.of(options, whole("batches_per_epoch", batches_per_epoch, 1), least_warmup)
+    clock = Clock.of(options, whole("batches_per_epoch", batches_per_epoch, 1), least_warmup)
     optimizer = _optimizer(options)
     lr, momentum = options.number("lr0", exclusive=True), options.number("momentum", 0.0)
     end = options.number("lrf")
@@ -171,90 +171,7 @@ def _optimizer(options: Options) -> str:
     return options.choice("optimizer", OPTIMIZERS, fold=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Clock:
-    """Which batch each update follows."""
-
-    batches: int
-    """Batches of an epoch."""
-    epochs: int
-    warmup: int
-    """Batches of the warm-up."""
-    early: tuple[int, ...]
-    """The last batch of each update of the warm-up."""
-    later: int
-    """The last batch of the first update after it."""
-    apart: int
-    """Batches between two updates after it."""
-    nominal: int
-    """What ``accumulate`` is without a warm-up."""
-    reached: float
-    """How far the last batch of the warm-up has come, which is short of 1 but in old releases."""
-
-    @classmethod
-    def of(cls, options: Options, batches: int, least: int) -> "_Clock":
-        if options["time"] is not None:
-            raise ValueError(
-                f"time={shown(options['time'])} lets the clock set the number of epochs, a "
-                "schedule needs it: pass time=None and epochs"
-            )
-        epochs = 100 if options["epochs"] is None else options.count("epochs", 1)
-        if not isinstance(options["batch"], int) or options["batch"] < 1:
-            raise ValueError(
-                f"batch={shown(options['batch'])} lets AutoBatch choose the batch size, a whole "
-                "number is needed: pass the one that its log names"
-            )
-        ratio = options.count("nbs", 1) / options["batch"]
-        length, least = options.number("warmup_epochs"), whole("least_warmup", least, 0)
-        length = length if least else min(length, max(epochs - 1, 0))
-        warmup = max(round(length * batches), least) if length > 0 else 0
-        at_most("warmup_epochs times batches_per_epoch", warmup, MAX_VALUES)
-        nominal = max(round(ratio), 1)
-
-        def accumulate(batch: int) -> int:
-            return max(1, round(1.0 + (ratio - 1.0) / warmup * batch))
-
-        early: list[int] = []
-        last = -1
-        for batch in range(min(warmup, epochs * batches)):
-            if batch - last >= accumulate(batch):
-                early.append(batch)
-                last = batch
-        # Whatever the warm-up has come to stays; only with a least length does it come to its end.
-        apart = accumulate(warmup if least else warmup - 1) if warmup else nominal
-        later = max(warmup, last + apart)
-        reached = 1.0 if least or not warmup else (warmup - 1) / warmup
-        return cls(batches, epochs, warmup, tuple(early), later, apart, nominal, reached)
-
-    @property
-    def steps(self) -> int:
-        """Updates of the whole training; batches left over at its end have none."""
-        left = self.batches * self.epochs - self.later
-        count = len(self.early) + max(0, -(-left // self.apart))
-        if count == 0:
-            raise ValueError(
-                f"the training has {self.batches * self.epochs} batches and an update needs "
-                f"{self.apart}, so there is none: lower nbs or raise epochs"
-            )
-        return count
-
-    def runs(self) -> Iterator[tuple[int, int, int]]:
-        """Yield the first update, its batch and the distance of updates that are evenly apart."""
-        early, begin = self.early, 0
-        while begin < len(early):
-            end, epoch = begin + 1, early[begin] // self.batches
-            apart = early[end] - early[begin] if end < len(early) else 1
-            while (
-                end < len(early)
-                and early[end] - early[end - 1] == apart
-                and early[end] // self.batches == epoch
-            ):
-                end += 1
-            yield begin, early[begin], apart
-            begin = end
-
-
-def _schedule(clock: _Clock, rule: Segment | None, low: float) -> Schedule:
+def _schedule(clock: Clock, rule: Segment | None, low: float) -> Schedule:
     """The factor of each update: from ``low`` in the warm-up, then as the rule of the epoch.
 
     Without a rule, as for the momentum, what the warm-up has come to stays.
@@ -272,7 +189,7 @@ def _schedule(clock: _Clock, rule: Segment | None, low: float) -> Schedule:
             a=low,
             b=target(batch),
         )
-        for update, batch, apart in clock.runs()
+        for update, batch, apart in clock.runs(by_epoch=rule is not None)
     ]
     first, batch, last = len(clock.early), clock.later, clock.warmup - 1
     if (
@@ -291,7 +208,7 @@ def _schedule(clock: _Clock, rule: Segment | None, low: float) -> Schedule:
     return Schedule(tuple(segments), clock.steps)
 
 
-def _main(clock: _Clock, rule: Segment, first: int, batch: int) -> list[Segment]:
+def _main(clock: Clock, rule: Segment, first: int, batch: int) -> list[Segment]:
     """The rule of the epoch from update ``first`` on, which follows ``batch``."""
     batches, apart = clock.batches, clock.apart
     epoch, within = divmod(batch, batches)

@@ -1,14 +1,12 @@
 """Builds the law and the clock of each dict of MMEngine's ``param_scheduler``."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ....schedules.checks import finite, listed, shown, whole
-from ....schedules.segment import Kind
+from ....schedules.checks import finite, shown, whole
 from ..reading import Options
-from .laws import Cosine, Drops, Law, Linear, OneCycle, Poly, Restarts, Stairs
+from .arguments import LAWS, Arguments, Base
 from .timeline import Clocked
 
 CLOCK: dict[str, Any] = {
@@ -103,7 +101,7 @@ def build(
             )
         kind, moved = _kind(given)
         if moved == parameter:
-            built.append(_built(kind, given, _Base(parameter, unit, base), training))
+            built.append(_built(kind, given, Base(parameter, unit, base), training))
             base = built[-1].base
     return built
 
@@ -126,38 +124,7 @@ def _kind(given: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
-@dataclass(frozen=True)
-class _Base:
-    """The base value that a scheduler finds, and how absolute values relate to the unit."""
-
-    parameter: str
-    unit: float | None
-    value: float
-
-    def share(self, name: str, absolute: float) -> float:
-        """Return an absolute value as a factor."""
-        if absolute == 0.0:
-            return 0.0
-        if self.unit is None:
-            raise ValueError(
-                f"{name}={absolute} is a value, a factor on the base {self.parameter} is needed: "
-                f"pass {self.parameter}="
-            )
-        return absolute / self.unit
-
-    def low(self, options: Options) -> float:
-        """Return the factor of ``eta_min`` or ``eta_min_ratio``."""
-        low, ratio = options["eta_min"], options["eta_min_ratio"]
-        if low is not None and ratio is not None:
-            raise ValueError(
-                f"eta_min={low} and eta_min_ratio={ratio} exclude each other: leave one out"
-            )
-        if ratio is not None:
-            return self.value * options.number("eta_min_ratio")
-        return 0.0 if low is None else self.share("eta_min", options.number("eta_min"))
-
-
-def _built(kind: str, given: Mapping[str, Any], base: _Base, training: Training) -> Built:
+def _built(kind: str, given: Mapping[str, Any], base: Base, training: Training) -> Built:
     name = str(getattr(given["type"], "__name__", given["type"]))
     defaults = {**CLOCK, **OWN[kind]}
     if unknown := [key for key in given if key not in defaults]:
@@ -193,7 +160,7 @@ def _built(kind: str, given: Mapping[str, Any], base: _Base, training: Training)
             f"end={shown(end)} of {name} must lie after begin={shown(options['begin'])}: make it "
             "later"
         )
-    law, after = LAWS[kind](_Arguments(name, options, length, scale, base))
+    law, after = LAWS[kind](Arguments(name, options, length, scale, base))
     by_epoch = by_epoch and not converted
     return Built(Clocked(name, law, begin, unit if by_epoch else 1, by_epoch), after)
 
@@ -209,127 +176,3 @@ def _ticks(name: str, value: Any, scale: int) -> int:
     if scale > 1 or (isinstance(value, float) and value.is_integer()):
         return int(finite(name, value, 0.0) * scale)
     return whole(name, value, 0)
-
-
-@dataclass(frozen=True)
-class _Arguments:
-    """What a law is made from."""
-
-    name: str
-    options: Options
-    length: int | None
-    scale: int
-    base: _Base
-
-    def ended(self) -> int:
-        """Return the length, which this law needs.
-
-        Raises:
-            ValueError: It is not known.
-        """
-        if self.length is None:
-            raise ValueError(
-                f"the length of {self.name} is not known: give it an end, or pass max_epochs= (or "
-                "max_iters=) and epoch_length="
-            )
-        return self.length
-
-    def count(self, option: str) -> int:
-        """Return a number of ticks of at least 1."""
-        if self.options[option] is None:
-            raise ValueError(f"{self.name} needs {option}, which has no default: add it")
-        return self.options.count(option, 1) * self.scale
-
-    def factor(self, option: str, highest: float = float("inf")) -> float:
-        """Return a factor above 0."""
-        if self.options[option] is None:
-            raise ValueError(f"{self.name} needs {option}, which has no default: add it")
-        return finite(option, self.options[option], 0.0, highest, exclusive=True)
-
-
-Result = tuple[Law, float]
-
-
-def _constant(of: _Arguments) -> Result:
-    factor, length = of.factor("factor", 1.0), of.ended()
-    factors = {0: factor} if length == 1 else {0: factor, length - 1: 1.0 / factor}
-    return Drops(length, factors), of.base.value
-
-
-def _linear(of: _Arguments) -> Result:
-    end = finite("end_factor", of.options["end_factor"], 0.0, 1.0)
-    return Linear(of.ended(), of.factor("start_factor", 1.0), end), of.base.value
-
-
-def _multi_step(of: _Arguments) -> Result:
-    given = listed("milestones", of.options["milestones"])
-    gamma = of.options.number("gamma")
-    counts = Counter(whole("milestones", each, 0) * of.scale for each in given)
-    return Drops(of.length, {n: gamma**count for n, count in counts.items()}), of.base.value
-
-
-def _step(of: _Arguments) -> Result:
-    return Stairs(of.length, of.count("step_size"), of.factor("gamma")), of.base.value
-
-
-def _exponential(of: _Arguments) -> Result:
-    return Stairs(of.length, 1, of.factor("gamma")), of.base.value
-
-
-def _poly(of: _Arguments) -> Result:
-    low = of.base.share("eta_min", of.options.number("eta_min"))
-    return Poly(of.ended(), low, of.options.number("power")), of.base.value
-
-
-def _cosine(of: _Arguments) -> Result:
-    half = of.count("T_max") if of.options["T_max"] else of.ended()
-    return Cosine(of.ended(), half, of.base.low(of.options), of.base.value), of.base.value
-
-
-def _restarts(of: _Arguments) -> Result:
-    if of.options["eta_min"] is None and of.options["eta_min_ratio"] is None:
-        raise ValueError(f"{of.name} needs eta_min or eta_min_ratio: add one, 0 for none")
-    periods = tuple(
-        whole("periods", each, 1) * of.scale for each in listed("periods", of.options["periods"])
-    )
-    weights = tuple(
-        finite("restart_weights", each, 0.0)
-        for each in listed("restart_weights", of.options["restart_weights"])
-    )
-    if len(periods) != len(weights):
-        raise ValueError(
-            f"{of.name} has {len(periods)} periods and {len(weights)} restart_weights: give as "
-            "many of one as of the other"
-        )
-    base = of.base
-    return Restarts(of.length, periods, weights, base.low(of.options), base.value), base.value
-
-
-def _one_cycle(of: _Arguments) -> Result:
-    options = of.options
-    total = of.count("total_steps") if options["total_steps"] is not None else of.ended()
-    highest = of.base.share("eta_max", options.number("eta_max", exclusive=True))
-    first = highest / of.factor("div_factor")
-    last = first / of.factor("final_div_factor")
-    share = finite("pct_start", options["pct_start"], 0.0, 1.0)
-    kinds = {"cos": Kind.COS, "linear": Kind.POLY}
-    kind = kinds[options.choice("anneal_strategy", kinds)]
-    length = total if of.length is None else min(of.length, total)
-    back = [first] if options["three_phase"] else []
-    ends = [share * total - 1.0, *[2.0 * share * total - 2.0] * len(back), total - 1.0]
-    heights = [first, highest, *back, last]
-    # It also makes its first rate the base of the schedulers after it.
-    return OneCycle(length, tuple(heights), tuple(ends), kind), first
-
-
-LAWS: dict[str, Callable[[_Arguments], Result]] = {
-    "Constant": _constant,
-    "Linear": _linear,
-    "MultiStep": _multi_step,
-    "Step": _step,
-    "Exponential": _exponential,
-    "Poly": _poly,
-    "CosineAnnealing": _cosine,
-    "CosineRestart": _restarts,
-    "OneCycle": _one_cycle,
-}
