@@ -12,6 +12,7 @@ from ._optim.scheduler import RateInForce
 from ._optim.sgd import SGD
 from .conversions import (
     convert,
+    from_ignite,
     from_pytorch_warmup,
     from_timm,
     from_torch,
@@ -79,6 +80,7 @@ __all__ = [
     "exponential_warmup",
     "from_deepspeed",
     "from_detectron2",
+    "from_ignite",
     "from_mmengine",
     "from_pytorch_warmup",
     "from_super_gradients",

@@ -1,6 +1,7 @@
 """Schedules from the schedulers of other libraries, and running optimizers from torch's."""
 
 from .hugging_face import get_schedule
+from .ignite import from_ignite
 from .live import convert
 from .pytorch_warmup import from_pytorch_warmup
 from .timm import from_timm
@@ -9,6 +10,7 @@ from .torch_momentum import momentum_from_torch
 
 __all__ = [
     "convert",
+    "from_ignite",
     "from_pytorch_warmup",
     "from_timm",
     "from_torch",

@@ -12,6 +12,7 @@ from .._optim.lars import LARS
 from .._optim.sgd import SGD
 from .._optim.state import pack
 from ..schedules.checks import whole
+from .ignite import from_ignite, is_ignites, optimizer_of
 from .pytorch_warmup import from_pytorch_warmup, is_warmup, undampened
 from .replaced import replace
 from .rest import RestOfRun
@@ -111,6 +112,8 @@ def convert(
         done = 0
         if is_timms(moving):
             _follow_timm(groups, moving, steps, steps_per_epoch)
+        elif is_ignites(moving):
+            _follow_ignite(groups, moving, steps, per_epoch)
         elif moving is not None:
             done = clock(moving) * per_epoch
             _follow(groups, optimizer, moving, steps, per_epoch)
@@ -156,9 +159,10 @@ def _together(optimizer: torch.optim.Optimizer, schedulers: list[Any]) -> Any:
     if len(schedulers) <= 1:
         return schedulers[0] if schedulers else None
     names = " and ".join(type(each).__name__ for each in schedulers)
-    if any(map(is_timms, schedulers)):
+    if any(is_timms(each) or is_ignites(each) for each in schedulers):
         raise ValueError(
-            f"{names} were given, and one of them is timm's, which must be alone: pass one"
+            f"{names} were given, and one of them is timm's or ignite's, which must be alone: "
+            "pass one"
         )
     done = [clock(each) for each in schedulers]
     if len(set(done)) > 1:
@@ -174,7 +178,7 @@ def _only_warmup(optimizer: torch.optim.Optimizer, warmups: list[Any]) -> Any:
         names = " and ".join(type(each).__name__ for each in warmups)
         raise ValueError(f"{names} would dampen one rate twice: pass one of them")
     for each in warmups:
-        _check_same(optimizer, each)
+        _check_same(optimizer, each.optimizer, type(each).__name__)
     return warmups[0] if warmups else None
 
 
@@ -231,7 +235,20 @@ def _follow_timm(
             )
 
 
+def _follow_ignite(
+    groups: list[dict[str, Any]], scheduler: Any, steps: int | None, per_epoch: int
+) -> None:
+    """Give groups the schedules of a run under one of ignite's schedulers, from its next call."""
+    for i, group in enumerate(groups):
+        group["lr"] = _base(optimizer_of(scheduler).param_groups[i])
+        schedule = from_ignite(scheduler, steps=steps, group=i, lr=group["lr"])
+        group["schedule"] = schedule.stretched(per_epoch)
+
+
 def _check(optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
+    if is_ignites(scheduler):
+        _check_same(optimizer, optimizer_of(scheduler), type(scheduler).__name__)
+        return
     if is_timms(scheduler) and scheduler.param_group_field != "lr":
         raise ValueError(
             f"the {type(scheduler).__name__} moves {scheduler.param_group_field!r}, only the rate "
@@ -240,14 +257,13 @@ def _check(optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
     if not is_timms(scheduler):
         check_convertible(scheduler)
     for leaf in leaves(scheduler):
-        _check_same(optimizer, leaf)
+        _check_same(optimizer, leaf.optimizer, type(leaf).__name__)
 
 
-def _check_same(optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
-    if scheduler.optimizer is not optimizer:
+def _check_same(optimizer: torch.optim.Optimizer, driven: Any, name: str) -> None:
+    if driven is not optimizer:
         raise ValueError(
-            f"the {type(scheduler).__name__} drives another optimizer: pass the optimizer that it "
-            "was built over"
+            f"the {name} drives another optimizer: pass the optimizer that it was built over"
         )
 
 
