@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 
 from ...schedules import Schedule
 from ..counted import CountedOptimizer
-from .handle import Attached
+from .handle import Attached, find
 
 __all__ = ["Attached", "attach"]
 
@@ -74,8 +74,7 @@ def _check(optimizer: Any) -> None:
             f"got a {type(optimizer).__name__}, whose step has no hooks: pass the torch.optim "
             "optimizer itself, that inside a wrapper (its .optimizer)"
         )
-    hooks = optimizer._optimizer_step_pre_hooks.values()
-    if any(isinstance(getattr(hook, "__self__", None), Attached) for hook in hooks):
+    if find(optimizer) is not None:
         raise RuntimeError(
             f"a schedule drives this {type(optimizer).__name__} already: call remove() of its "
             "handle, or set group['schedule'] to another"

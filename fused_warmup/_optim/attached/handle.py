@@ -71,6 +71,27 @@ class Attached:
             *self._saving.hooks(optimizer),
         ]
 
+    @staticmethod
+    def of(optimizer: Any) -> "Attached":
+        """Return the handle of the schedule that drives an optimizer.
+
+        Raises:
+            ValueError: None does.
+
+        Example:
+            >>> import torch, fused_warmup
+            >>> opt = torch.optim.AdamW([torch.zeros(1, requires_grad=True)])
+            >>> handle = fused_warmup.attach(opt, fused_warmup.linear_warmup(4))
+            >>> fused_warmup.Attached.of(opt) is handle
+            True
+        """
+        handle = find(optimizer)
+        if handle is None:
+            raise ValueError(
+                f"no schedule drives this {type(optimizer).__name__}: attach(optimizer, schedule)"
+            )
+        return handle
+
     def _given(
         self, group: dict[str, Any], own: PlainSchedule | None, index: int
     ) -> dict[str, Any]:
@@ -297,6 +318,13 @@ class Attached:
                     f"{better}"
                 )
         return "\n".join(lines)
+
+
+def find(optimizer: Any) -> Attached | None:
+    """Return the handle whose hooks an optimizer has."""
+    hooks = getattr(optimizer, "_optimizer_step_pre_hooks", {}).values()
+    owners = (getattr(hook, "__self__", None) for hook in hooks)
+    return next((owner for owner in owners if isinstance(owner, Attached)), None)
 
 
 def _has_gradients(optimizer: Optimizer) -> bool:

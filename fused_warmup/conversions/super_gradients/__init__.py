@@ -1,5 +1,6 @@
-"""Conversion of SuperGradients' training parameters to base rates and schedules."""
+"""Conversion of SuperGradients' training parameters to base rates, schedules and an optimizer."""
 
-from .recipe import SuperGradientsRecipe, from_super_gradients
+from .conversion import from_super_gradients
+from .recipe import SuperGradientsRecipe
 
 __all__ = ["SuperGradientsRecipe", "from_super_gradients"]

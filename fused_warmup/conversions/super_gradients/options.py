@@ -8,6 +8,8 @@ from itertools import islice
 from typing import Any
 
 from ...schedules.checks import finite, whole
+from .names import KNOWN, RATES, TAKEN
+from .torch_mode import TorchMode, read_torch_mode
 
 EPOCH_WARMUP, BATCH_WARMUP = "LinearEpochLRWarmup", "LinearBatchLRWarmup"
 STEP, POLY, COSINE = "StepLRScheduler", "PolyLRScheduler", "CosineLRScheduler"
@@ -33,25 +35,6 @@ LR_MODES = {
 }
 MAX_UPDATES = 10_000
 """Most epochs at which Step decays."""
-DEFAULTS: dict[str, Any] = {
-    "initial_lr": None,
-    "batch_accumulate": 1,
-    "warmup_mode": EPOCH_WARMUP,
-    "lr_warmup_epochs": 0,
-    "lr_warmup_steps": 0,
-    "warmup_initial_lr": None,
-    "lr_cooldown_epochs": 0,
-    "lr_mode": None,
-    "lr_updates": (),
-    "step_lr_update_freq": None,
-    "cosine_final_lr_ratio": 0.01,
-    "lr_schedule_function": None,
-    "max_train_batches": None,
-    "finetune": False,
-    # SuperGradients has none and refuses Step and Exponential without; its recipes say 0.1.
-    "lr_decay_factor": 0.1,
-}
-"""SuperGradients 3.7.1's DEFAULT_TRAINING_PARAMS, as far as they move the learning rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +54,9 @@ class Options:
     lr_decay_factor: float
     cosine_final_lr_ratio: float
     lr_schedule_function: Callable[..., Any] | None
+    torch_mode: TorchMode | None
+    warmup_initial_lr: Any
+    """As given: a rate, a rate by group or None."""
     faithful: bool
 
     @property
@@ -116,10 +102,11 @@ def read_options(
         )
     if "max_epochs" not in training_params:
         raise ValueError("training_params lacks max_epochs, which has no default: add it")
-    params = {**DEFAULTS, **training_params}
+    params = {**RATES, **training_params}
     _refuse_misspelt(training_params)
-    _refuse_unsupported(params, steps_per_epoch)
-    lr_mode = _mode("lr_mode", params["lr_mode"], LR_MODES)
+    _refuse_cut_epochs(params["max_train_batches"], steps_per_epoch)
+    of_torch = isinstance(params["lr_mode"], Mapping)
+    lr_mode = None if of_torch else _mode("lr_mode", params["lr_mode"], LR_MODES)
     warmup_epochs = finite("lr_warmup_epochs", params["lr_warmup_epochs"], 0.0)
     cooldown_epochs = finite("lr_cooldown_epochs", params["lr_cooldown_epochs"], 0.0)
     function = params["lr_schedule_function"]
@@ -144,6 +131,8 @@ def read_options(
         lr_decay_factor=finite("lr_decay_factor", params["lr_decay_factor"], 0.0),
         cosine_final_lr_ratio=finite("cosine_final_lr_ratio", params["cosine_final_lr_ratio"], 0.0),
         lr_schedule_function=function,
+        torch_mode=read_torch_mode(params["lr_mode"]) if of_torch else None,
+        warmup_initial_lr=params["warmup_initial_lr"],
         faithful=faithful,
     )
     if options.total_steps == 0:
@@ -156,26 +145,19 @@ def read_options(
 
 
 def _refuse_misspelt(training_params: Mapping[str, Any]) -> None:
-    """Other parameters are of no concern here; one nearly of a known name would go unnoticed."""
+    """A parameter that nobody has is said in the summary; one nearly of a known name is refused."""
     for name in training_params:
-        near = difflib.get_close_matches(str(name), DEFAULTS, 1, cutoff=0.9)
-        if near and name not in DEFAULTS:
+        near = difflib.get_close_matches(str(name), TAKEN, 1, cutoff=0.9)
+        if near and name not in KNOWN:
             raise ValueError(f"{name!r} is no parameter of SuperGradients: did you mean {near[0]}?")
 
 
-def _refuse_unsupported(params: Mapping[str, Any], steps_per_epoch: int) -> None:
-    limit = params["max_train_batches"]
+def _refuse_cut_epochs(limit: Any, steps_per_epoch: int) -> None:
     if limit is not None and whole("max_train_batches", limit, 1) < steps_per_epoch:
         raise ValueError(
             f"max_train_batches={limit} cuts epochs of steps_per_epoch={steps_per_epoch} short, "
             "SuperGradients then skips part of the schedule in every epoch, which this cannot "
             "follow: set max_train_batches to None"
-        )
-    if params["finetune"]:
-        raise ValueError(
-            f"finetune={params['finetune']!r} takes the rates from the model, they must be in "
-            "initial_lr here: set finetune to False and initial_lr to the mapping that the model's "
-            "get_finetune_lr_dict returns"
         )
 
 
@@ -189,12 +171,6 @@ def _mode(name: str, mode: object, modes: Mapping[str, str]) -> str | None:
                 f"otherwise ignores: pass {BATCH_WARMUP!r} for this warm-up or None for none"
             )
         mode = mode.__name__
-    if isinstance(mode, Mapping):
-        raise ValueError(
-            f"{name}={dict(mode)!r} asks for a torch scheduler, this converts only {list(modes)}: "
-            f"convert with {name}=None and step the torch scheduler on the optimizer once the "
-            "warm-up is over, it moves the base rate"
-        )
     if not isinstance(mode, str) or mode not in modes:
         raise ValueError(
             f"{name} must be one of {list(modes)} or None, got {mode!r}: use one of these, or "

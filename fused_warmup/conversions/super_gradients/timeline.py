@@ -37,7 +37,7 @@ def timeline(options: Options, initial_lr: float, start: float) -> Schedule:
     curve = scheduler_curve(options, initial_lr)
     assigned = [Segment.constant(1.0)]
     free: list[Segment] = []
-    warmup = _warmup(options, start)
+    warmup = warmup_of(options, start)
     if options.faithful and options.lr_mode == STEP:
         # Assigned when an epoch ends, it comes after every warm-up that reaches the same step.
         warmup = [(segment, segment.start) for segment, _ in warmup]
@@ -52,11 +52,14 @@ def timeline(options: Options, initial_lr: float, start: float) -> Schedule:
         for piece in curve
         if not any(segment.start <= piece.start < stop for segment, stop in warmup)
     ]
-    return _schedule([*assigned, *free], options.total_steps)
+    return in_order([*assigned, *free], options.total_steps)
 
 
-def _schedule(assigned: list[Segment], steps: int) -> Schedule:
-    """Put assignments in order; of two that start together the later one in the list rules."""
+def in_order(assigned: list[Segment], steps: int) -> Schedule:
+    """Put assignments in order; of two that start together the later one in the list rules.
+
+    The last of ``steps`` rates stays.
+    """
     by_start = {segment.start: segment for segment in sorted(assigned, key=lambda s: s.start)}
     segments: list[Segment] = []
     for start, segment in by_start.items():
@@ -74,7 +77,7 @@ def _constant(segment: Segment) -> float | None:
     return segment.a if segment.kind is Kind.POLY and segment.a == segment.b else None
 
 
-def _warmup(options: Options, start: float) -> list[tuple[Segment, int]]:
+def warmup_of(options: Options, start: float) -> list[tuple[Segment, int]]:
     """The warm-up's assignments, each with the first step at which a scheduler may rule again."""
     if not options.warmup_length:
         return []

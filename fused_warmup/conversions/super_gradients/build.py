@@ -1,0 +1,47 @@
+"""An optimizer over groups that have their schedules, whatever class it is of."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch.optim import Optimizer
+
+from ..._optim.attached import attach
+from ..._optim.counted import CountedOptimizer
+from ..._optim.sgd import SGD
+from ...schedules.schedule import Schedule
+
+
+def build(
+    cls: Callable[..., Any],
+    groups: list[dict[str, Any]],
+    options: Mapping[str, Any],
+    averaging: Mapping[str, Any],
+) -> Optimizer:
+    """Return ``cls(groups, **options)``, which follows the groups' schedules.
+
+    Args:
+        cls: A class of optimizers, or a function that returns one.
+        groups: Its groups, each with a ``schedule``.
+        options: Its options.
+        averaging: More options, for `SGD` alone.
+    """
+    is_sgd = isinstance(cls, type) and issubclass(cls, SGD)
+    optimizer: Optimizer = cls(groups, **{**(averaging if is_sgd else {}), **options})
+    if not isinstance(optimizer, CountedOptimizer):
+        attach(optimizer)
+    return optimizer
+
+
+def drive(optimizer: Optimizer, schedules: Mapping[str, Schedule]) -> Optimizer:
+    """Let an optimizer that exists follow the schedules of its groups, and return it."""
+    groups = optimizer.param_groups
+    if len(groups) != len(schedules):
+        raise ValueError(
+            f"the optimizer has {len(groups)} groups, and had {len(schedules)} when the recipe was "
+            "converted: convert it again"
+        )
+    for group, schedule in zip(groups, schedules.values(), strict=True):
+        group["schedule"] = schedule
+    if not isinstance(optimizer, CountedOptimizer):
+        attach(optimizer)
+    return optimizer
