@@ -25,7 +25,7 @@ params = {
     "valid_metrics_list": [Accuracy()],
     "metric_to_watch": "Accuracy",
 }
-options["schedule"] = from_super_gradients(params | {"optimizer_params": {}}, len(loader)).schedule
+options["schedule"] = from_super_gradients(params, len(loader)).schedule
 params |= {"optimizer": SGD, "lr_mode": None, "lr_warmup_epochs": 0}
 trainer = Trainer(experiment_name="digits", ckpt_root_dir="out")
 trainer.train(model, params, train_loader=loader, valid_loader=loader)

@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +42,8 @@ def save(found: dict[str, Curve], title: str, path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def curves(options: argparse.Namespace) -> dict[str, Curve]:
-    """Return what to draw, by name."""
+def curves(options: argparse.Namespace) -> tuple[dict[str, Curve], str]:
+    """Return what to draw, by name, and what else a recipe says."""
     path = Path(options.schedule)
     if options.steps is not None and options.steps < 1:
         raise ValueError(f"--steps must be at least 1, got {options.steps}: leave it out for all")
@@ -55,8 +54,7 @@ def curves(options: argparse.Namespace) -> dict[str, Curve]:
             raise ValueError(
                 f"{path.name} counts epochs: pass --steps-per-epoch, the batches of one"
             )
-        with warnings.catch_warnings(action="ignore"):  # of what is no matter of the rates
-            recipe = from_super_gradients(path, options.steps_per_epoch)
+        recipe = from_super_gradients(path, options.steps_per_epoch)
         steps = options.steps or recipe.steps
         rates = recipe.initial_lr.items()
         if len(rates) > MAX_CURVES:
@@ -64,19 +62,20 @@ def curves(options: argparse.Namespace) -> dict[str, Curve]:
                 f"{path.name} has {len(rates)} groups, at most {MAX_CURVES} are drawn: draw a "
                 "recipe with fewer, from_super_gradients takes any"
             )
-        return {name: Curve(recipe.schedules[name], lr, steps) for name, lr in rates}
+        drawn = {name: Curve(recipe.schedules[name], lr, steps) for name, lr in rates}
+        return drawn, str(recipe)
     lr = 1.0 if options.lr is None else finite("--lr", options.lr, 0.0)
     schedule = parse_schedule(options.schedule)
     if options.steps_per_epoch is not None:
         schedule = schedule.stretched(whole("--steps-per-epoch", options.steps_per_epoch, 1))
-    return {"learning rate": Curve(schedule, lr, options.steps)}
+    return {"learning rate": Curve(schedule, lr, options.steps)}, ""
 
 
 def add_plot(commands: Any) -> None:
     """Add the command to the parser."""
 
     def run(options: argparse.Namespace) -> None:
-        found = curves(options)
+        found, said = curves(options)
         if options.png is not None:  # first, so that its error does not follow on a drawing
             save(found, options.schedule, options.png)
         width = min(72, max(8, shutil.get_terminal_size((83, 24)).columns - MARGIN))
@@ -85,6 +84,8 @@ def add_plot(commands: Any) -> None:
             ends = f"first {rates[0]:.4g}, last {rates[-1]:.4g}"
             print(f"{printable(name)}, {curve.length} steps, {ends}")
             print(encodable(draw(rates, width, last=curve.length - 1)))
+        for line in said.splitlines():
+            print(printable(line))
         if options.png is not None:
             print(f"wrote {options.png}")
 

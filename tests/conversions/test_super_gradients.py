@@ -129,7 +129,7 @@ def test_a_common_recipe_takes_a_few_segments():
         "Schedule(0: poly 0.25 -> 1 in 300; 300: 1; 301: cos 1 -> 0.01 in 501; "
         "800: 0.0100876; steps=800)"
     )
-    assert str(recipe) == (
+    assert recipe.summary == (
         "SuperGradients 3.7.1 step by step: LinearEpochLRWarmup over 3 epochs from 0.125, "
         "CosineLRScheduler; initial_lr 0.5; 800 optimizer steps (8 epochs of 100 batches)"
     )
@@ -140,31 +140,35 @@ def test_unrelated_parameters_are_ignored():
     assert from_super_gradients(params, 2).schedule.segments[0].a == 1.0
 
 
-def test_what_the_optimizer_must_be_told_too_is_said():
+def test_what_the_optimizer_has_beside_its_rate_is_there_and_said():
     """It is no matter of the rates, and was dropped without a word."""
-    optimizer_params = {"weight_decay": 1e-4, "momentum": 0.9, "nesterov": True}
+    optimizer_params = {"weight_decay": 1e-3, "momentum": 0.9, "nesterov": True}
     params = {"initial_lr": 0.1, "max_epochs": 1, "optimizer_params": optimizer_params}
-    said = r"weight_decay=0.0001, momentum=0.9, nesterov=True.*\*\*recipe.optimizer_params"
-    with pytest.warns(UserWarning, match=said) as caught:
-        recipe = from_super_gradients(params, 2)
-    assert caught[0].filename == __file__
-    assert str(recipe).endswith("; left to you: weight_decay=0.0001, momentum=0.9, nesterov=True")
+    recipe = from_super_gradients(params, 2)
+    assert "SGD(weight_decay=0.001, momentum=0.9, nesterov=True): recipe.optimizer" in str(recipe)
     model = torch.nn.Linear(2, 2)
     groups = recipe.param_groups(model.named_parameters())
-    opt = fused_warmup.SGD(groups, **recipe.optimizer_params)
-    assert optimizer_params.items() <= opt.param_groups[0].items()
+    for opt in (fused_warmup.SGD(groups, **recipe.optimizer_params), recipe.optimizer(model)):
+        assert optimizer_params.items() <= opt.param_groups[0].items()
 
+
+def test_names_alone_do_not_tell_normalization_layers():
     params = {"initial_lr": 0.1, "max_epochs": 1, "zero_weight_decay_on_bias_and_bn": True}
-    with pytest.warns(UserWarning, match="on_bias_and_bn.*split_weight_decay"):
-        assert from_super_gradients(params, 2).optimizer_params == {}
+    recipe = from_super_gradients(params, 2)
+    assert "biases and normalization layers without weight decay" in str(recipe)
+    model = torch.nn.Linear(2, 2)
+    with pytest.warns(UserWarning, match=r"on_bias_and_bn.*param_groups\(model\)") as caught:
+        (group,) = recipe.param_groups(model.named_parameters())
+    assert caught[0].filename == __file__
+    assert "weight_decay" not in group
+    assert [g["weight_decay"] for g in recipe.param_groups(model)] == [0.0, 1e-4]
 
 
 @pytest.mark.parametrize("given", [None, {}])
-def test_nothing_is_said_where_nothing_is_lost(given):
+def test_an_optimizer_has_the_defaults_of_super_gradients(given):
     params = {"initial_lr": 0.1, "max_epochs": 1, "optimizer_params": given}
-    params["zero_weight_decay_on_bias_and_bn"] = False
     recipe = from_super_gradients(params, 2)
-    assert recipe.optimizer_params == {}
+    assert recipe.optimizer_params == {"weight_decay": 1e-4, "momentum": 0.9}
     assert "left to you" not in str(recipe)
 
 
@@ -231,7 +235,7 @@ STEP = {"lr_mode": "StepLRScheduler"}
         ({"max_epochs": 2.5}, TypeError, "max_epochs"),
         ({"batch_accumulate": 100}, ValueError, "never step"),
         ({"max_train_batches": 2}, ValueError, "cuts epochs"),
-        ({"finetune": True}, ValueError, "get_finetune_lr_dict"),
+        ({"finetune": True, "initial_lr": {"default": 1}}, ValueError, "get_finetune_lr_dict"),
         ({"warmup_mode": "linear"}, ValueError, "one of"),
         ({"warmup_mode": 3}, ValueError, "one of"),
         ({"warmup_mode": LinearBatchLRWarmup}, ValueError, "by name only"),

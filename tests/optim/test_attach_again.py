@@ -140,3 +140,13 @@ def test_convert_names_the_way_of_an_attached_optimizer() -> None:
         fused_warmup.convert(optimizer)
     handle.remove()
     assert fused_warmup.convert(optimizer).param_groups[0]["lr"] == 0.8
+
+
+def test_the_count_is_set_where_a_group_was_added_since_the_last_step() -> None:
+    optimizer = make(fused=True)
+    handle = attach(optimizer, linear_warmup(4))
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))], "lr": 0.4})
+    handle.steps_applied = 2
+    assert handle.get_last_lr() == [0.4, 0.2]
+    step(optimizer)
+    assert (handle.steps_applied, handle.get_last_lr()) == (3, [0.4, 0.2])

@@ -191,6 +191,7 @@ class Attached:
                 f"steps_applied={value!r} must be an int of at most {MAX_STEPS}: pass the number "
                 "of updates that were applied before"
             )
+        self.take_in_groups()
         for each in self._groups.followed:
             if each.schedule is not None:
                 each.schedule.schedule([max(count - 1, 0), count])
@@ -267,7 +268,7 @@ class Attached:
         return counter - self._applied(counter.device) if self._running else counter
 
     def take_in_groups(self) -> None:
-        """Follow groups that were added since the last step, before a load."""
+        """Follow groups that were added since the last step, before all get a count."""
         if len(self.optimizer.param_groups) != len(self._groups.followed):
             if self._running:
                 self._take_back()

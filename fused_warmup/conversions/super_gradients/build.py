@@ -16,6 +16,7 @@ def build(
     groups: list[dict[str, Any]],
     options: Mapping[str, Any],
     averaging: Mapping[str, Any],
+    schedule: Schedule,
 ) -> Optimizer:
     """Return ``cls(groups, **options)``, which follows the groups' schedules.
 
@@ -24,11 +25,12 @@ def build(
         groups: Its groups, each with a ``schedule``.
         options: Its options.
         averaging: More options, for `SGD` alone.
+        schedule: What groups follow that are added later.
     """
     is_sgd = isinstance(cls, type) and issubclass(cls, SGD)
     optimizer: Optimizer = cls(groups, **{**(averaging if is_sgd else {}), **options})
     if not isinstance(optimizer, CountedOptimizer):
-        attach(optimizer)
+        attach(optimizer, schedule)
     return optimizer
 
 

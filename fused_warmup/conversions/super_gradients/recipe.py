@@ -150,7 +150,8 @@ class SuperGradientsRecipe:
         cls = optimizer_class or self.optimizer_class
         members = recipe._members(model)
         divided = recipe._divided(model, members)
-        built = build(cls, divided, {**self.optimizer_params, **options}, self.averaging)
+        options = {**self.optimizer_params, **options}
+        built = build(cls, divided, options, self.averaging, recipe.schedules["default"])
         recipe._freeze(members)
         return built
 

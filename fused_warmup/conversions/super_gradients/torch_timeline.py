@@ -153,7 +153,7 @@ class _Run:
 
     def after(self, warmup: list[Segment], start: int, rest: Schedule | None) -> Schedule:
         """Return the warm-up until ``start``, then what follows."""
-        if rest is None:
-            return in_order(warmup, self._options.total_steps)
-        whole = Schedule(tuple(warmup)).lasting(start).then(rest) if start else rest
-        return in_order(list(whole.segments), self._options.total_steps)
+        total = self._options.total_steps
+        if start and rest is not None:
+            rest = in_order(warmup, total).lasting(start).then(rest)
+        return in_order(warmup if rest is None else list(rest.segments), total)
