@@ -12,6 +12,7 @@ from ._optim.scheduler import RateInForce
 from ._optim.sgd import SGD
 from .conversions import (
     convert,
+    from_composer,
     from_ignite,
     from_pytorch_warmup,
     from_timm,
@@ -78,6 +79,7 @@ __all__ = [
     "cyclic",
     "exponential",
     "exponential_warmup",
+    "from_composer",
     "from_deepspeed",
     "from_detectron2",
     "from_ignite",

@@ -1,5 +1,6 @@
 """Schedules from the schedulers of other libraries, and running optimizers from torch's."""
 
+from .composer import from_composer
 from .hugging_face import get_schedule
 from .ignite import from_ignite
 from .live import convert
@@ -10,6 +11,7 @@ from .torch_momentum import momentum_from_torch
 
 __all__ = [
     "convert",
+    "from_composer",
     "from_ignite",
     "from_pytorch_warmup",
     "from_timm",

@@ -16,6 +16,7 @@ NEEDED = (
     "warmup_scheduler",
     "pytorch_warmup",
     "mmengine",
+    "ignite",
 )
 collect_ignore_glob = [] if all(map(importlib.util.find_spec, NEEDED)) else ["test_*.py"]
 
