@@ -195,3 +195,33 @@ def test_mmengine(case: dict[str, Any]) -> None:
         same([0.9 * rates.momentum_schedule(t) for t in range(50)], case["momentum"], 0.9)
     tables = [s for track in rates.schedule.tracks for s in track.segments if s.values]
     assert sum(len(segment.values) for segment in tables) <= 7  # under the warm-up alone
+
+
+@pytest.mark.parametrize(
+    ("convert", "config", "name"),
+    [
+        (from_deepspeed, {"scheduler": 3}, "scheduler"),
+        (from_deepspeed, {"scheduler": {"type": "WarmupLR", "params": [1]}}, "params"),
+        (from_deepspeed, {"scheduler": {"type": "WarmupLR"}, "optimizer": "SGD"}, "optimizer"),
+        (from_mmengine, {"param_scheduler": [], "optim_wrapper": [3]}, "optim_wrapper"),
+        (from_mmengine, {"param_scheduler": [], "train_cfg": 12}, "train_cfg"),
+    ],
+)
+def test_blocks_that_are_none(convert: Any, config: dict[str, Any], name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a mapping, got .*: pass what stands in"):
+        convert(config)
+
+
+def test_a_summary_names_some_of_many_options() -> None:
+    many = {f"OPTION_{i}": i for i in range(40)}
+    rates = from_detectron2({**SOLVER, **many})
+    assert rates.left == many
+    assert str(rates).endswith("OPTION_11=11, and 28 more in .left")
+
+
+def test_without_a_base_rate() -> None:
+    rates = from_mmengine([{"type": "ExponentialLR", "gamma": 0.9, "by_epoch": False}])
+    assert rates.lr is None
+    for use in (rates.sgd_options, lambda: rates.lr_at(0)):
+        with pytest.raises(ValueError, match="names no base learning rate: pass lr="):
+            use()

@@ -190,3 +190,11 @@ def test_accumulation_is_refused() -> None:
 def test_no_list_of_dicts(config: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="param_scheduler must"):
         from_mmengine(config)
+
+
+def test_a_momentum_of_zero_has_no_factors() -> None:
+    sgd = {"optimizer": {"type": "SGD", "lr": 0.1, "momentum": 0.0}}
+    assert from_mmengine({"param_scheduler": [], "optim_wrapper": sgd}).momentum == 0.0
+    momenta = [{"type": "CosineAnnealingMomentum", "eta_min": 0.4, "by_epoch": False, "end": 8}]
+    with pytest.raises(ValueError, match=r"eta_min=0.4 is a value.*pass momentum="):
+        from_mmengine({"param_scheduler": momenta, "optim_wrapper": sgd})

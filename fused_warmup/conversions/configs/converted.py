@@ -7,6 +7,9 @@ from typing import Any
 from ...schedules.checks import shown
 from ...schedules.schedule import Schedule
 
+MOST_NAMES = 12
+"""Most options left over that a summary names; the arguments of a whole run may be a hundred."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConvertedConfig:
@@ -74,6 +77,8 @@ class ConvertedConfig:
         if self.momentum_schedule is not None:
             parts.append(f"momentum times {self.momentum_schedule}")
         if self.left:
-            names = ", ".join(f"{name}={shown(value)}" for name, value in self.left.items())
-            parts.append(f"left to you: {names}")
+            names = [f"{name}={shown(value)}" for name, value in self.left.items()]
+            if len(names) > MOST_NAMES:
+                names[MOST_NAMES:] = [f"and {len(names) - MOST_NAMES} more in .left"]
+            parts.append(f"left to you: {', '.join(names)}")
         return "; ".join(parts)

@@ -8,7 +8,7 @@ from ...schedules.checks import MAX_VALUES, at_most, finite, listed, shown, whol
 from ...schedules.schedule import Schedule
 from ...schedules.segment import Kind, Segment
 from .converted import ConvertedConfig
-from .reading import Options, mapping_of
+from .reading import Options, block, mapping_of
 
 COMMON: dict[str, Any] = {
     "warmup_num_steps": 1000,
@@ -102,7 +102,7 @@ def from_deepspeed(
             f"last_batch_iteration={shown(options['last_batch_iteration'])} starts in the middle, "
             "it must be -1: the step count of the optimizer continues a run"
         )
-    is_sgd = str((whole_config.get("optimizer") or {}).get("type")).lower() == "sgd"
+    is_sgd = str(block(whole_config, "optimizer").get("type")).lower() == "sgd"
     taken = {"scheduler"} if "scheduler" in whole_config else {"type", "params"}
     if is_sgd:
         taken.add("optimizer")
@@ -127,14 +127,14 @@ def _of_object(scheduler: Any) -> tuple[Any, Mapping[str, Any], Mapping[str, Any
 
 def _blocks(config: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any], Mapping[str, Any]]:
     """The scheduler's type and arguments, and the optimizer's."""
-    block = config.get("scheduler", config)
-    if not isinstance(block, Mapping) or "type" not in block:
+    scheduler = block(config, "scheduler") if "scheduler" in config else config
+    if not isinstance(scheduler.get("type"), str):
         raise ValueError(
             f"the config has no scheduler with a type, got the keys {shown(list(config))}: pass "
             '{"scheduler": {"type": ..., "params": ...}}'
         )
-    optimizer = config.get("optimizer") or {}
-    return block["type"], block.get("params") or {}, optimizer.get("params") or {}
+    own = block(block(config, "optimizer"), "params")
+    return scheduler["type"], block(scheduler, "params"), own
 
 
 def _base(

@@ -10,7 +10,7 @@ from ...schedules.checks import finite, listed, shown, whole
 from ...schedules.schedule import Schedule
 from ...schedules.segment import Kind, Segment
 from .converted import ConvertedConfig
-from .reading import Options, mapping_of
+from .reading import Options, block, mapping_of
 
 DEFAULTS: dict[str, Any] = {
     "LR_SCHEDULER_NAME": "WarmupMultiStepLR",
@@ -31,8 +31,8 @@ DEFAULTS: dict[str, Any] = {
 """Detectron2 0.6's, as far as they move the rates or are options of SGD."""
 EPSILON = 1e-6
 """What fvcore adds to the progress before it asks which part of a schedule rules."""
-MAX_BASES = 32
-"""Most files that ``_BASE_`` leads through."""
+MAX_FILES = 32
+"""Most files that ``_BASE_`` leads to."""
 
 
 def from_detectron2(config: Any) -> ConvertedConfig:
@@ -119,7 +119,7 @@ def from_detectron2(config: Any) -> ConvertedConfig:
 
 def _solver(config: Any) -> dict[str, Any]:
     if isinstance(config, str | Path):
-        config = _with_bases(Path(config), 0)
+        config = _with_bases(Path(config), [])
     given = mapping_of(config, "Detectron2")
     solver = given.get("SOLVER", given)
     if not isinstance(solver, Mapping) or (solver is given and not _is_solver(given)):
@@ -134,21 +134,20 @@ def _is_solver(given: Mapping[str, Any]) -> bool:
     return not given or any(name in DEFAULTS for name in given)
 
 
-def _with_bases(path: Path, depth: int) -> Mapping[str, Any]:
+def _with_bases(path: Path, seen: list[Path]) -> Mapping[str, Any]:
     """A file over those that it names under ``_BASE_``."""
-    if depth > MAX_BASES:
+    seen.append(path)
+    if len(seen) > MAX_FILES:
         raise ValueError(
-            f"{path} is the {depth}th file that _BASE_ leads to, at most {MAX_BASES} are read: "
-            "take out the circle"
+            f"{path} is one of more than {MAX_FILES} files that _BASE_ leads to, which is the "
+            "limit: take out the circle"
         )
     own = dict(mapping_of(path, "Detectron2"))
     bases = own.pop("_BASE_", [])
     merged: dict[str, Any] = {}
     for base in [bases] if isinstance(bases, str) else listed("_BASE_", bases):
-        below = _with_bases(path.parent / str(base), depth + 1)
-        merged["SOLVER"] = {**merged.get("SOLVER", {}), **(below.get("SOLVER") or {})}
-    own["SOLVER"] = {**merged.get("SOLVER", {}), **(own.get("SOLVER") or {})}
-    return own
+        merged |= block(_with_bases(path.parent / str(base), seen), "SOLVER")
+    return {**own, "SOLVER": merged | block(own, "SOLVER")}
 
 
 def _decoded(value: Any) -> Any:

@@ -29,6 +29,25 @@ def mapping_of(given: Any, framework: str) -> Mapping[str, Any]:
     )
 
 
+def block(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a mapping within a config; an empty one where it has none.
+
+    Raises:
+        TypeError: It is something else.
+
+    Example:
+        >>> block({"optimizer": {"lr": 0.1}}, "optimizer"), block({}, "optimizer")
+        ({'lr': 0.1}, {})
+    """
+    found = config.get(name)
+    if found is not None and not isinstance(found, Mapping):
+        raise TypeError(
+            f"{name} must be a mapping, got {shown(found)} of type {type(found).__name__}: pass "
+            "what stands in the config"
+        )
+    return dict(found or {})
+
+
 def refuse_misspelt(given: Collection[str], known: Collection[str], framework: str) -> None:
     """Raise where a name is nearly one that is known: it would go unnoticed.
 

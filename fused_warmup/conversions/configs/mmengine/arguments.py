@@ -22,7 +22,7 @@ class Base:
         """Return an absolute value as a factor."""
         if absolute == 0.0:
             return 0.0
-        if self.unit is None:
+        if not self.unit:
             raise ValueError(
                 f"{name}={absolute} is a value, a factor on the base {self.parameter} is needed: "
                 f"pass {self.parameter}="

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ....schedules.checks import finite, shown, whole
+from ....schedules.checks import finite, listed, shown, whole
 from ..converted import ConvertedConfig
-from ..reading import mapping_of
+from ..reading import block, mapping_of
 from .building import Built, Training, build
 from .file import read_config
 from .timeline import follow
@@ -83,7 +83,8 @@ def from_mmengine(
         path = Path(config)
         config = read_config(path) if path.suffix == ".py" else mapping_of(path, "MMEngine")
     schedulers, wrapper, loop = _parts(config)
-    optimizer = dict(wrapper.pop("optimizer", None) or {})
+    optimizer = block(wrapper, "optimizer")
+    wrapper.pop("optimizer", None)
     if (wrapper.pop("accumulative_counts", None) or 1) != 1:
         raise ValueError(
             "accumulative_counts makes an update of several iterations, which the schedulers count "
@@ -97,7 +98,7 @@ def from_mmengine(
         None if iters is None or epochs is not None else whole("max_iters", iters, 1),
     )
     lr = _given("lr", lr, optimizer.get("lr"))
-    beta = (optimizer.get("betas") or [None])[0]
+    beta = next(iter(listed("betas", optimizer.get("betas") or ())), None)
     momentum = _given("momentum", momentum, optimizer.get("momentum", beta))
     rates = build(schedulers, "lr", lr, training)
     momenta = build(schedulers, "momentum", momentum, training)
@@ -135,12 +136,12 @@ def _parts(config: Any) -> tuple[Sequence[Any], dict[str, Any], Mapping[str, Any
             f"param_scheduler must be a list of dicts, got {shown(schedulers)}: pass the list of "
             "one optimizer"
         )
-    return schedulers, dict(given.get("optim_wrapper") or {}), dict(given.get("train_cfg") or {})
+    return schedulers, block(given, "optim_wrapper"), block(given, "train_cfg")
 
 
 def _given(name: str, passed: float | None, own: Any) -> float | None:
     value = own if passed is None else passed
-    return None if value is None else finite(name, value, 0.0, exclusive=True)
+    return None if value is None else finite(name, value, 0.0, exclusive=name == "lr")
 
 
 def _summary(built: Sequence[Built]) -> str:
