@@ -140,7 +140,7 @@ def python(result: Any, call: str) -> str:
         if text is None:
             lines.append(f"{name} = converted.{parts[name][1]}")
         else:
-            lines.append(f"{name} = {text}")
+            lines += _assigned(name, text)
             names |= set(re.findall(r"\b[A-Za-z]\w*(?=[(.])", text)) & set(schedules.__all__)
     head = []
     if any(text is None for text in texts.values()):
@@ -149,6 +149,19 @@ def python(result: Any, call: str) -> str:
         head.insert(bool(head), f"from fused_warmup.schedules import {', '.join(sorted(names))}")
     said = textwrap.wrap(printable(" ".join(str(result).split())), WIDTH - 2)
     return "\n".join([*(f"# {line}" for line in said), *head, *[""] * bool(head), *lines])
+
+
+def _assigned(name: str, text: str) -> list[str]:
+    """An assignment in one line, or with a line for each link of a chain of calls."""
+    depth, links = 0, [""]
+    for i, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and (text.startswith((".then", ".lasting"), i) or text.startswith("* ", i)):
+            links.append("")
+        links[-1] += character
+    if len(f"{name} = {text}") <= WIDTH or len(links) == 1:
+        return [f"{name} = {text}"]
+    return [f"{name} = (", *(f"    {link.rstrip()}" for link in links), ")"]
 
 
 def _parts(result: Any) -> dict[str, tuple[Any, str]]:

@@ -93,11 +93,21 @@ def test_the_python_that_it_prints_builds_the_schedule(
 def test_what_is_short_is_written_out(capsys: pytest.CaptureFixture[str]) -> None:
     _, _, text = printed(capsys, "r50.yaml").partition("from fused_warmup")
     assert text == (
-        ".schedules import linear_warmup, multi_step\n\nlr = 0.02\n"
-        "schedule = linear_warmup(100, start=0.001).then("
-        'multi_step([600, 800], gamma=0.1).lasting(900), clock="global")\nmomentum = 0.9\n'
+        ".schedules import linear_warmup, multi_step\n\nlr = 0.02\nschedule = (\n"
+        "    linear_warmup(100, start=0.001)\n"
+        '    .then(multi_step([600, 800], gamma=0.1).lasting(900), clock="global")\n'
+        ")\nmomentum = 0.9\n"
     )
     assert "import fused_warmup\n" not in text
+
+
+def test_a_product_is_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "--epochs 20 --lr-steps 8 11"
+    options = ["--steps-per-epoch", "50", "--script", "detection"]
+    text = printed(capsys, "--from", "torchvision", line, *options)
+    assert "linear_warmup(49, start=0.001) * multi_step([400, 550], gamma=0.1)" in text
+    wanted = from_torchvision(line, 50, script="detection")
+    assert built(text)["schedule"] == wanted.schedule
 
 
 @pytest.mark.usefixtures("files")

@@ -183,15 +183,15 @@ def _detection(options: Options, epochs: int, batches: int, lr: float) -> Schedu
     gamma, steps = options.number("lr_gamma"), options["lr_steps"]
     drops = [whole("lr_steps", each, 0) for each in listed("lr_steps", steps)]
     if name == "cosineannealinglr":
-        main = cosine(epochs)
+        main = cosine(epochs).stretched(batches)
     else:
-        main = multi_step(drops, gamma) if drops else constant()
+        main = multi_step([each * batches for each in drops], gamma) if drops else constant()
     if batches == 1:
         raise ValueError(
             "steps_per_epoch=1 makes a warm-up of 0 steps, after which the script's rate stays at "
             "a thousandth: pass at least 2"
         )
-    return product((linear_warmup(min(1000, batches - 1), 0.001), main.stretched(batches)))
+    return product((linear_warmup(min(1000, batches - 1), 0.001), main))
 
 
 def _segmentation(options: Options, epochs: int, batches: int, lr: float) -> Schedule:
