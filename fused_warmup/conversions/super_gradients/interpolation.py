@@ -6,6 +6,7 @@ known on the training machine alone.
 
 import importlib.util
 import operator
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
@@ -137,8 +138,9 @@ class _Reader:
 def _resolvers() -> Iterator[None]:
     """SuperGradients' resolvers, where nobody has registered others of their names."""
     ours = [name for name in RESOLVERS if not _omegaconf().has_resolver(name)]
-    for name in ours:
-        _omegaconf().register_new_resolver(name, RESOLVERS[name])
+    with warnings.catch_warnings(action="ignore"):  # OmegaConf 2.4 has another name for it
+        for name in ours:
+            _omegaconf().register_new_resolver(name, RESOLVERS[name])
     try:
         yield
     finally:
