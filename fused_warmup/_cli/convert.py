@@ -12,7 +12,7 @@ from typing import Any
 from .. import schedules
 from ..conversions import configs
 from ..conversions.configs.reading import mapping_of
-from ..conversions.super_gradients import from_super_gradients
+from ..conversions.super_gradients import SuperGradientsRecipe, from_super_gradients
 from ..schedules import Schedule
 from ..schedules.spelling import spell
 from .terminal import printable
@@ -143,11 +143,15 @@ def python(result: Any, call: str) -> str:
             lines += _assigned(name, text)
             names |= set(re.findall(r"\b[A-Za-z]\w*(?=[(.])", text)) & set(schedules.__all__)
     head = []
-    if any(text is None for text in texts.values()):
+    is_recipe = isinstance(result, SuperGradientsRecipe)
+    if is_recipe or any(text is None for text in texts.values()):
         head = ["import fused_warmup", "", f"converted = {call}"]
+    if is_recipe:
+        lines.append("build_optimizer = converted.optimizer  # of a model")
     if names:
         head.insert(bool(head), f"from fused_warmup.schedules import {', '.join(sorted(names))}")
-    said = textwrap.wrap(printable(" ".join(str(result).split())), WIDTH - 2)
+    wrapped = (textwrap.wrap(printable(line), WIDTH - 2) for line in str(result).splitlines())
+    said = [line for lines in wrapped for line in lines]
     return "\n".join([*(f"# {line}" for line in said), *head, *[""] * bool(head), *lines])
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fused_warmup import (
     from_deepspeed,
@@ -128,6 +129,17 @@ def test_groups_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     names = built(printed(capsys, "recipe.yaml", "--steps-per-epoch", "9"))
     assert names["initial_lr"] == {"default": 0.1, "backbone": 0.01}
     assert names["schedules"] == from_super_gradients("recipe.yaml", 9).schedules
+
+
+@pytest.mark.usefixtures("files")
+def test_the_optimizer_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    """In lines of its own: what is left to the loop is no list otherwise."""
+    params = {"initial_lr": 0.1, "max_epochs": 9, "optimizer": "AdamW", "clip_grad_norm": 1}
+    Path("recipe.json").write_text(json.dumps(params))
+    text = printed(capsys, "recipe.json", "--from", "super_gradients", "--steps-per-epoch", "9")
+    assert "\n# left to you:\n# - clip_grad_norm: torch.nn.utils.clip_grad_norm_(" in text
+    optimizer = built(text)["build_optimizer"](torch.nn.Linear(1, 1))
+    assert type(optimizer) is torch.optim.AdamW
 
 
 def test_torchvision_is_told_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
