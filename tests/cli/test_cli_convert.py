@@ -87,7 +87,7 @@ def test_the_python_that_it_prints_builds_the_schedule(
     for name in ("momentum", "momentum_schedule", "bias_schedule"):
         assert names.get(name) == getattr(wanted, name, None)
     comments = " ".join(line.removeprefix("# ") for line in text.splitlines() if line[:1] == "#")
-    assert comments == " ".join(str(wanted).split())
+    assert comments.split() == str(wanted).split()
 
 
 @pytest.mark.usefixtures("files")

@@ -98,7 +98,7 @@ class SuperGradientsRecipe:
 
     @property
     def optimizer_class(self) -> Callable[..., Any]:
-        """What `optimizer` calls: `SGD` for torch's SGD, otherwise the class that is named.
+        """What `optimizer` calls, `SGD` for torch's SGD and otherwise the class that is named.
 
         Raises:
             TypeError: ``named`` is no name and no class.
