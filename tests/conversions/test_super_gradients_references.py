@@ -143,6 +143,7 @@ def test_a_config_of_omegaconf_is_taken_as_it_is() -> None:
         }
     )
     recipe = from_super_gradients(config.training_hyperparams, 2)
+    assert from_super_gradients(config, 2) == recipe
     assert recipe.initial_lr == {"default": 0.2, "head": 0.4}
     assert recipe.optimizer_params == {"weight_decay": 1e-4, "momentum": 0.5}
     assert recipe.lr_at(2, "head") == pytest.approx(0.04)

@@ -358,3 +358,25 @@ def test_every_parameter_is_said_in_one_place() -> None:
         "does not read it either: my_own",
     ):
         assert line in text
+
+
+def test_a_whole_recipe_and_an_object_with_parameters_are_taken_too() -> None:
+    params = {"initial_lr": 0.1, "max_epochs": 2, "lr_mode": "poly"}
+    recipe = from_super_gradients(params, EPOCH)
+    assert (
+        from_super_gradients({"architecture": "net", "training_hyperparams": params}, 10) == recipe
+    )
+
+    class TrainingParams:
+        def to_dict(self) -> dict[str, Any]:
+            return {**params, "schema": {}}
+
+    assert from_super_gradients(TrainingParams(), 10) == recipe  # type: ignore[arg-type]
+
+
+def test_a_cooldown_that_nobody_heeds_is_said() -> None:
+    mode = {"StepLR": {"step_size": 1, "phase": "TRAIN_EPOCH_END"}}
+    params = {"initial_lr": 0.1, "max_epochs": 3, "lr_mode": mode, "lr_cooldown_epochs": 1}
+    assert "cooldown of 1 epochs, which no torch scheduler heeds" in str(
+        from_super_gradients(params, EPOCH)
+    )

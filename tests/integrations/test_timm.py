@@ -12,7 +12,7 @@ from timm.utils import ModelEmaV3
 from torch.nn.functional import cross_entropy
 
 import fused_warmup
-from fused_warmup import convert, from_timm
+from fused_warmup import convert, from_super_gradients, from_timm
 from fused_warmup.schedules import ema_power, linear_warmup
 
 
@@ -88,3 +88,15 @@ def test_averages_are_those_of_model_ema(foreach) -> None:
         # Weights that differ by the last bit of a float32, at most.
         for p, ema in zip(net.parameters(), theirs.module.parameters(), strict=True):
             torch.testing.assert_close(opt.state[p]["ema"], ema, rtol=2.0**-22, atol=2.0**-26)
+
+
+@pytest.mark.parametrize("name", ["RMSpropTF", "Lamb", "Lion"])
+def test_recipes_of_super_gradients_have_its_optimizers(name: str) -> None:
+    params = {"initial_lr": 0.01, "max_epochs": 2, "lr_mode": "poly", "lr_warmup_epochs": 1}
+    recipe = from_super_gradients({**params, "optimizer": name}, steps_per_epoch=2)
+    net = network()
+    opt = recipe.optimizer(net)
+    assert type(opt) is getattr(timm.optim, name)
+    rates = []
+    train(opt, net, lambda t: rates.append(opt.param_groups[0]["lr"]))
+    assert rates == [recipe.lr_at(t) for t in range(4)]

@@ -179,7 +179,8 @@ def _summary(options: Options, initial_lr: dict[str, float], starts: dict[str, f
     by_torch = f"torch's {options.torch_mode}" if options.torch_mode else None
     parts.append(options.lr_mode or by_torch or "constant rate")
     if options.lr_cooldown_epochs:
-        parts.append(f"cooldown of {options.lr_cooldown_epochs:g} epochs")
+        unheeded = ", which no torch scheduler heeds" if options.torch_mode else ""
+        parts.append(f"cooldown of {options.lr_cooldown_epochs:g} epochs{unheeded}")
     length = f"{options.max_epochs} epochs of {options.steps_per_epoch} batches"
     if options.batch_accumulate > 1:
         length += f", {options.batch_accumulate} to a step"

@@ -48,11 +48,15 @@ def first_reference(params: Mapping[str, Any]) -> str | None:
 def plain(params: Any) -> Any:
     """Return training parameters as a plain mapping: those of an OmegaConf config are resolved.
 
-    What is neither mapping nor config is returned as it is.
+    A whole recipe has them in it, SuperGradients' TrainingParams as attributes. What is none of
+    these is returned as it is.
     """
-    if not type(params).__module__.startswith("omegaconf."):
-        return params
-    if not _omegaconf().is_dict(params):
+    if callable(getattr(params, "to_dict", None)):
+        params = params.to_dict()
+    if isinstance(params, Mapping) and isinstance(params.get(PARAMS), Mapping):
+        params = params[PARAMS]
+    of_omegaconf = type(params).__module__.startswith("omegaconf.")
+    if not of_omegaconf or not _omegaconf().is_dict(params):
         return params
     unresolved = _omegaconf().to_container(params)
     needed = [

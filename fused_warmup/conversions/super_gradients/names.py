@@ -77,7 +77,8 @@ ELSEWHERE: dict[str, Any] = {
     "kill_ddp_pgroup_on_end": True,
     "torch_compile_loss": False,
     "torch_compile_options": None,
-    "schema": None,
 }
 """Those that are no matter of the optimizer or of the step: losses, metrics, files, logs."""
 KNOWN = {*TAKEN, *LOOP, *ELSEWHERE}
+NO_PARAMETERS = ("defaults", "_convert_", "schema", "pre_launch_callbacks_list")
+"""What is beside parameters in a file or in a TrainingParams object."""

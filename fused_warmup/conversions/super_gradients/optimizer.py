@@ -5,7 +5,6 @@ training/params.py (defaults), common/factories/type_factory.py (names).
 """
 
 import importlib
-import importlib.util
 import re
 import sys
 from collections.abc import Mapping
@@ -106,13 +105,7 @@ def _find(name: str) -> Any:
     if name in registry:
         return registry[name]
     if known is not None:
-        for package in PACKAGES:
-            if importlib.util.find_spec(package.partition(".")[0]) is not None:
-                return getattr(importlib.import_module(package), known)
-        raise ValueError(
-            f"the recipe's optimizer {known} is one of SuperGradients and of timm, neither of "
-            "which is installed: pip install timm, or pass optimizer_class="
-        )
+        return _of_packages(known)
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(importlib.import_module(module), attribute)
@@ -123,6 +116,19 @@ def _find(name: str) -> Any:
             f"{listed}, or a class with its module, as torch.optim.ASGD: correct it, or pass "
             "optimizer_class="
         ) from None
+
+
+def _of_packages(name: str) -> Any:
+    said = []
+    for package in PACKAGES:
+        try:
+            return getattr(importlib.import_module(package), name)
+        except (ImportError, AttributeError) as error:
+            said.append(str(error))
+    raise ValueError(
+        f"the recipe's optimizer {name} is one of SuperGradients and of timm, neither of which can "
+        f"be imported ({'; '.join(said)}): pip install timm, or pass optimizer_class="
+    )
 
 
 def _known(name: str) -> str | None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...schedules.checks import shown
-from .names import ELSEWHERE, KNOWN
+from .names import ELSEWHERE, KNOWN, NO_PARAMETERS
 from .optimizer import becomes_sgd, name_of, named
 from .torch_mode import PLATEAU, TorchMode
 
@@ -125,8 +125,7 @@ def of_no_concern(params: Mapping[str, Any]) -> tuple[str, ...]:
 
 def unknown(params: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the parameters that SuperGradients does not have."""
-    files = ("defaults", "_convert_", "pre_launch_callbacks_list")
-    return tuple(str(name) for name in params if name not in KNOWN and name not in files)
+    return tuple(str(n) for n in params if n not in KNOWN and n not in NO_PARAMETERS)
 
 
 def _is_default(value: Any, default: Any) -> bool:
