@@ -1,5 +1,7 @@
 #include "host/options.h"
 
+#include <cstring>
+
 #include "host/tensor.h"
 
 namespace fused_warmup {
@@ -7,15 +9,27 @@ namespace {
 
 namespace py = pybind11;
 
+py::object attribute(PyObject* object, const char* key) {
+  const auto found = py::reinterpret_steal<py::object>(PyObject_GetAttrString(object, key));
+  if (!found) PyErr_Clear();
+  return found;
+}
+
+// Whether a value that is_numeric() is NumPy's or torch's bool: a switch and no number, as
+// Python's.
+bool is_bool(PyObject* value) {
+  const py::object dtype = attribute(value, "dtype");
+  if (!dtype) return false;
+  const auto text = py::reinterpret_steal<py::object>(PyObject_Str(dtype.ptr()));
+  const char* name = text ? PyUnicode_AsUTF8(text.ptr()) : nullptr;
+  if (name == nullptr) PyErr_Clear();
+  return name == nullptr || std::strcmp(name, "bool") == 0 || std::strcmp(name, "torch.bool") == 0;
+}
+
 // A number or an array of no dimensions of NumPy's, or a tensor, as options.is_number in Python has
 // it: these tell their dtype, which text and other things with a value do not. NumPy's kinds of
 // real numbers are b, f, i and u; torch refuses to make a float of a complex number itself.
 bool is_numeric(PyObject* value) {
-  const auto attribute = [](PyObject* object, const char* key) {
-    const auto found = py::reinterpret_steal<py::object>(PyObject_GetAttrString(object, key));
-    if (!found) PyErr_Clear();
-    return found;
-  };
   if (is_tensor(value)) {
     const auto complex =
         py::reinterpret_steal<py::object>(PyObject_CallMethod(value, "is_complex", nullptr));
@@ -36,7 +50,7 @@ bool is_numeric(PyObject* value) {
 
 bool ask_for_number(PyObject* value, double* out) {
   const auto held = py::reinterpret_borrow<py::object>(value);  // its code may drop it elsewhere
-  if (is_numeric(value)) {
+  if (is_numeric(value) && !is_bool(value)) {
     const auto number = py::reinterpret_steal<py::object>(PyNumber_Float(value));
     if (number) {
       *out = PyFloat_AS_DOUBLE(number.ptr());
@@ -56,6 +70,7 @@ bool read_number(PyObject* group, PyObject* key, bool may_ask, double* out) {
     *out = PyFloat_AS_DOUBLE(value);
     return true;
   }
+  if (PyBool_Check(value)) return false;
   if (!PyLong_Check(value)) return may_ask && ask_for_number(value, out);
   *out = PyLong_AsDouble(value);
   if (*out == -1.0 && PyErr_Occurred()) {

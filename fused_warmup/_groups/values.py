@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .._tensors.memory import has_number
@@ -34,6 +35,8 @@ def check_number(
 ) -> None:
     """Check an option that is a number: one of Python's or numpy's, or a tensor of one element.
 
+    A bool is none: ``ema_decay=True`` is a flag in the wrong place.
+
     Args:
         what: What errors call it.
         value: It.
@@ -55,7 +58,7 @@ def check_number(
             f"Invalid {what}: a tensor of layout {value.layout} on {value.device} without "
             f"memory of its own, it must be a number: pass a float ({remedy})"
         )
-    if not is_number(value):
+    if not is_number(value) or is_bool(value):
         raise TypeError(
             f"Invalid {what}: {value!r}, it must be a number: pass a float ({remedy}{_hint(value)})"
         )
@@ -101,6 +104,12 @@ def is_number(value: Any) -> bool:
     # numpy's scalars and its arrays of no dimensions. Text is an array, too, of kind "U".
     kind = getattr(getattr(value, "dtype", None), "kind", None)
     return getattr(value, "shape", None) == () and kind in ("b", "i", "u", "f")
+
+
+def is_bool(value: Any) -> bool:
+    """Tell whether a value is one of Python's, numpy's or torch's bools, which are flags."""
+    dtype = getattr(value, "dtype", None)
+    return isinstance(value, bool) or dtype is torch.bool or getattr(dtype, "kind", None) == "b"
 
 
 def _hint(text: Any) -> str:

@@ -78,7 +78,7 @@ def clip_grad_norm_(
     """
     grads = _gradients(optimizer)
     bound = finite("max_norm", max_norm, 0.0, exclusive=True)
-    order = float(norm_type)
+    order = 0.0 if isinstance(norm_type, bool) else float(norm_type)  # a flag is no order
     if not order > 0.0:
         raise ValueError(
             f"norm_type={norm_type} must be above 0: 2 is the Euclidean norm, float('inf') the "

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from .._groups import options
-from .._groups.values import is_number
+from .._groups.values import is_bool, is_number
 from .._step.counters import copy_of_count
 from .look import Look
 
@@ -85,7 +85,8 @@ class RateInForce(LRScheduler):
     @base_lrs.setter
     def base_lrs(self, values: Sequence[float | Tensor]) -> None:
         groups = self._of.param_groups
-        if len(values) != len(groups) or not all(map(is_number, values)):
+        are_rates = all(is_number(value) and not is_bool(value) for value in values)
+        if len(values) != len(groups) or not are_rates:
             raise ValueError(
                 f"base_lrs={values!r} are no rates for {len(groups)} groups: give each one a number"
             )

@@ -69,6 +69,9 @@ def get_schedule(
         arguments["num_warmup_steps"] = _warmup_steps(num_warmup_steps, num_training_steps)
     if num_training_steps is not None:
         arguments["num_training_steps"] = num_training_steps
+    for key, value in {**arguments, "lr": lr}.items():
+        if isinstance(value, bool):
+            raise TypeError(f"{key} must be a number, got {value}: pass a number, not a flag")
     _make_relative(name, arguments, lr)
     if name == "constant":  # get_scheduler drops whatever comes with it
         arguments = {}

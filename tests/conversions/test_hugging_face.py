@@ -22,3 +22,10 @@ def test_a_part_of_a_training_without_end(name: str) -> None:
 def test_what_is_no_number_of_steps(wrong: float) -> None:
     with pytest.raises((TypeError, ValueError), match="num_warmup_steps must"):
         get_schedule("cosine", wrong, 1000)
+
+
+@pytest.mark.parametrize("name", ["num_cycles", "min_lr_rate", "num_warmup_steps", "lr"])
+def test_a_flag_is_no_number(name: str) -> None:
+    arguments = {"num_warmup_steps": 10, "num_training_steps": 100, name: True}
+    with pytest.raises(TypeError, match=f"{name} must be a"):
+        get_schedule("cosine", **arguments)  # type: ignore[arg-type]

@@ -44,8 +44,13 @@ NOT_NUMBERS = [
     (0.5,),
     {"value": 0.5},
     lambda: 0.5,
+    True,
+    False,
+    np.bool_(True),
+    np.array(False),
+    torch.tensor(True),
 ]
-"""torch.optim.SGD refuses them when it is made or when it steps."""
+"""torch.optim.SGD refuses them when it is made or when it steps, but for the bools."""
 
 HALF = [
     0.5,
@@ -59,7 +64,7 @@ HALF = [
     torch.tensor(0.5, dtype=torch.bfloat16),
     torch.tensor([0.5], dtype=torch.float64),
 ]
-ONE = [1, True, np.int64(1), np.uint8(1), np.bool_(True), np.array(1)]
+ONE = [1, np.int64(1), np.uint8(1), np.array(1)]
 
 
 def shown(value: Any) -> str:

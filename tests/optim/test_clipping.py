@@ -254,7 +254,7 @@ def test_refuses() -> None:
     for bad in (0.0, -1.0, float("nan"), float("inf")):
         with refused(opt, ValueError, "max_norm", "above 0"):
             clip_grad_norm_(opt, bad)
-    for bad in (0.0, -2.0, float("nan")):
+    for bad in (0.0, -2.0, float("nan"), True):
         with refused(opt, ValueError, "norm_type", "above 0"):
             clip_grad_norm_(opt, 1.0, bad)
     params_of(opt)[0].grad[0] = torch.inf

@@ -92,7 +92,7 @@ def test_setting_the_base_rates_sets_the_base() -> None:
     assert opt.param_groups[1]["lr"] is rate
     assert scheduler.base_lrs == [1.0, pytest.approx(0.2)]
     assert scheduler.get_last_lr() == [SCHEDULE(0), pytest.approx(0.2)]
-    for wrong in ([1.0], [1.0, 0.2, 0.3], [1.0, "0.2"], [None, 0.2]):
+    for wrong in ([1.0], [1.0, 0.2, 0.3], [1.0, "0.2"], [None, 0.2], [True, 0.2]):
         with pytest.raises(ValueError, match="give each one a number"):
             scheduler.base_lrs = wrong  # type: ignore[assignment]
     assert scheduler.base_lrs == [1.0, pytest.approx(0.2)]

@@ -37,7 +37,6 @@ def native(monkeypatch: pytest.MonkeyPatch):
         {"lr": np.float64(0.25)},
         {"lr": np.array(0.25)},
         {"lr": np.int64(2)},
-        {"lr": True},
         {"lr": torch.tensor(0.25)},
         {"lr": torch.tensor(0.25, dtype=torch.float64)},
         {"lr": torch.tensor(0.3, dtype=torch.bfloat16)},

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from ..._groups.attached import BASE, COUNT
 from ..._groups.options import plain_schedule
-from ..._groups.values import is_number
+from ..._groups.values import is_bool, is_number
 from ..._step.counters import home
 from ...schedules.plain import PlainSchedule
 from .takes import refuses_amp, remedy, takes_tensor
@@ -125,7 +125,7 @@ def checked_rate(value: Any, index: int) -> float:
         TypeError: It is no number.
         ValueError: It is below 0 or not finite.
     """
-    if isinstance(value, bool) or not is_number(value):
+    if is_bool(value) or not is_number(value):
         raise TypeError(
             f"the base rate of group {index} is {value!r}, it must be a number: set "
             f"group['{BASE}'], of which the schedule is a factor"
