@@ -57,7 +57,7 @@ struct Group {
   double dampening;
   double ema_decay;           // base decay of averages; read where an entry has one
   int64_t ema_every;          // averages are updated at every so many steps,
-  int64_t ema_start;          // from this step on, where they are copies first; -1: from the start
+  int64_t ema_start;          // from this step on, and are copies until then; -1: from the start
   DType lr_dtype;             // of the tensor lr
   int32_t schedule;           // of the rate: index, -1 for none
   int32_t momentum_schedule;  // likewise
@@ -123,13 +123,16 @@ FW_INLINE double factor_at(const Schedule* schedules, int32_t index, int64_t t) 
 }
 
 // The weight with which a parameter goes into its average after step t, at which the decay's
-// schedule has this factor. Steps and starts count as in Lightning's WeightAveraging; the first
-// update of an average that is given a start is a copy, as torch's AveragedModel makes it.
+// schedule has this factor. Steps and starts count as in Lightning's WeightAveraging. The first
+// update of an average that is given a start is a copy, as torch's AveragedModel makes it, and
+// until then it is a copy too: one whose parameter has no gradient in that very step misses
+// nothing.
 FW_INLINE double ema_weight(const Group& group, double factor, int64_t t) {
-  const int64_t start = group.ema_start < 0 ? 0 : group.ema_start;
-  if (t < start || t % group.ema_every != 0) return 0.0;
-  if (group.ema_start >= 0 && t - start < group.ema_every) return 1.0;
-  return 1.0 - group.ema_decay * factor;
+  const int64_t past = t % group.ema_every;  // steps since an update was due
+  const bool is_copy =
+      group.ema_start >= 0 && t - group.ema_start < (past == 0 ? group.ema_every : past);
+  if (is_copy) return 1.0;
+  return past == 0 ? 1.0 - group.ema_decay * factor : 0.0;
 }
 
 // One field of Rates by its index, so that threads can work out all of them at the same time.

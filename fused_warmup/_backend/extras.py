@@ -18,20 +18,19 @@ def widened(dtype: torch.dtype) -> torch.dtype:
 def ema_weight(group: Mapping[str, Any], factor: float, t: int) -> float:
     """Return the weight of a parameter in its average after step ``t``; 0: the average stays.
 
-    Steps and starts count as in Lightning's WeightAveraging; the first update of an average that is
-    given a start is a copy, as torch's AveragedModel makes it.
+    Steps and starts count as in Lightning's WeightAveraging. The first update of an average that is
+    given a start is a copy, as torch's AveragedModel makes it, and until then it is a copy too.
 
     Args:
         group: The options: ``ema_decay``, ``ema_every`` and ``ema_start``.
         factor: That of the decay's schedule at the step.
         t: The step.
     """
-    start, every = group["ema_start"] or 0, group["ema_every"]
-    if t < start or t % every != 0:
-        return 0.0
-    if group["ema_start"] is not None and t - start < every:
+    start, every = group["ema_start"], group["ema_every"]
+    past = t % every
+    if start is not None and t - start < (every if past == 0 else past):
         return 1.0
-    return 1.0 - float(on_host(group["ema_decay"], 0.0)) * factor
+    return 1.0 - float(on_host(group["ema_decay"], 0.0)) * factor if past == 0 else 0.0
 
 
 @torch.no_grad()

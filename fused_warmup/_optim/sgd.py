@@ -56,8 +56,9 @@ class SGD(FusedOptimizer):
         ema_every: Steps from one update of the averages to the next: they are made at steps of
             which it is a divisor, as in Lightning's ``update_every_n_steps``.
         ema_start: The first step whose parameters go into the averages. The first of these updates
-            is a copy, as it is in torch.optim.swa_utils.AveragedModel. None: averages of the
-            initial parameters, from the first step on.
+            is a copy, as it is in torch.optim.swa_utils.AveragedModel, and until then averages are
+            the present parameters. None: averages of the initial parameters, from the first step
+            on.
         master_weights: Whether bfloat16 and float16 parameters get a float32 master copy,
             ``state[p]["master_param"]``, and float32 momentum: the step updates the master and
             writes its values into the parameter, rounded. A parameter that is written to

@@ -71,6 +71,17 @@ def test_the_model_inside_data_parallel_is_taken(tmp_path) -> None:
         torch.distributed.destroy_process_group()
 
 
+def test_until_their_start_averages_are_the_present_weights() -> None:
+    model, opt = trained(ema_start=100)
+    twin = opt.averaged(model)
+    assert same_bits(twin[0].weight, model[0].weight)
+    with opt.swap_averaged(model):
+        assert same_bits(twin[0].weight, model[0].weight)
+    model(randn(8, 4, seed=9)).square().sum().backward()
+    opt.step()
+    assert same_bits(twin[0].weight, model[0].weight)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("master_weights", [False, True])
 def test_swapped_in_place_and_back_to_the_bit(dtype, master_weights) -> None:

@@ -62,19 +62,38 @@ def trained(
 
 @pytest.mark.parametrize("options", sampled(OPTIONS, 7), ids=str)
 def test_equals_torch_lerp_under_all_options(options) -> None:
-    """Steps and starts as Lightning counts them, the first copy as AveragedModel makes it."""
+    """Steps and starts as Lightning counts them; until the first update all are copies."""
     params = models(*SHAPES)
     opt = SGD(params, lr=0.1, momentum=0.9, **options)
     every, start, schedule = (options[f"ema_{n}"] for n in ("every", "start", "schedule"))
     expected, copied = [wide(p).clone() for p in params], start is None
     for t in range(8):
         train(opt, 1, first=t)
-        if t >= (start or 0) and t % every == 0:
+        is_update = t >= (start or 0) and t % every == 0
+        if is_update or not copied:
             decay = options["ema_decay"] * (schedule(t) if schedule else 1.0)
             for ema, p in zip(expected, params, strict=True):
                 ema.lerp_(p.detach(), 1 - decay if copied else 1.0)
-            copied = True
+        copied = copied or is_update
         assert all(map(same_bits, averages_of(opt), expected))
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+@pytest.mark.parametrize(("every", "without"), [(1, (2,)), (1, (1, 2, 3)), (3, (3,)), (2, (2, 3))])
+def test_a_start_is_not_missed_for_want_of_a_gradient(backend, every, without) -> None:
+    """The average is then that of a parameter whose gradient was zero in those steps."""
+    params, others = models((5,), (9,)), models((5,), (9,))
+    runs = [
+        SGD(each, lr=0.1, ema_decay=0.9, ema_start=2, ema_every=every, backend=backend)
+        for each in (params, others)
+    ]
+    for t in range(6):
+        for opt, own in zip(runs, (params, others), strict=True):
+            set_grads(own, t)
+            if t in without:
+                own[1].grad = None if opt is runs[0] else torch.zeros_like(own[1])
+            opt.step()
+        assert all(map(same_bits, *map(averages_of, runs)))
 
 
 @pytest.mark.parametrize("dtypes", DTYPE_PAIRS, ids=str)
@@ -266,6 +285,8 @@ def test_an_average_that_shares_memory_with_a_parameter_is_updated_in_order() ->
         ({"ema_decay": -0.1}, ValueError, ("ema_decay", "-0.1")),
         ({"ema_decay": float("nan")}, ValueError, ("ema_decay", "nan")),
         ({"ema_decay": "0.9"}, TypeError, ("ema_decay", "'0.9'")),
+        ({"ema_decay": True}, TypeError, ("ema_decay", "True", "a number")),
+        ({"ema_decay": torch.tensor(True)}, TypeError, ("ema_decay", "True", "a number")),
         ({"ema_every": 0}, ValueError, ("ema_every", "at least 1")),
         ({"ema_every": 1.5}, TypeError, ("ema_every", "1.5")),
         ({"ema_every": True}, TypeError, ("ema_every", "True")),
