@@ -13,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 from .._backend.extras import widened
 from .._step.counters import making_state
 from .._tensors.shards import local_of, split_as
-from .wide_state import start_averages
 
 if TYPE_CHECKING:
     from .counted import CountedOptimizer
@@ -81,7 +80,7 @@ def averages_of(optimizer: "CountedOptimizer", model: Module) -> dict[Tensor, Te
     Raises:
         ValueError: None has.
     """
-    start_averages(optimizer.state, optimizer._starting)
+    optimizer._start_averages()
     found: dict[Tensor, Tensor] = {
         p: optimizer.state[p]["ema"]
         for p in model.parameters()

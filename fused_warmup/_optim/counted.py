@@ -21,10 +21,11 @@ from .._tensors.memory import has_memory, is_row
 from .checkpoints.resuming import Given, check_schedules
 from .clip import Clip
 from .late_groups import inherit, warn_if_left_out
+from .starting import Starting
 from .state import ensure_state, settled
 from .two_rates import TwoRates
 from .unscheduled import SetAside
-from .wide_state import reread_masters, start_averages
+from .wide_state import reread_masters
 
 
 class UpdatesEarlier(Protocol):
@@ -69,7 +70,7 @@ class CountedOptimizer(Optimizer):
         self._is_updating = False
         self._clip: Clip | None = None  # what the next step divides gradients by
         self._given = Given()
-        self._starting: set[Tensor] = set()  # parameters whose average no step has moved yet
+        self._starting = Starting()
         self._two_rates = TwoRates()
 
     # -- groups and state ------------------------------------------------------------------------
@@ -143,8 +144,7 @@ class CountedOptimizer(Optimizer):
             self._refresh_lr(keep=True)
             if to_launch:
                 reread_masters(self.state, everything)
-                start_averages(self.state, self._starting)
-                self._starting.clear()
+                self._start_averages()
         if to_launch:
             self._counters.leave_to_kernels()
 
@@ -176,6 +176,26 @@ class CountedOptimizer(Optimizer):
     def _has_rates(self, device: torch.device, n_groups: int) -> bool:
         """Tell whether there is a place for the rates, as it was made; users may have cast it."""
         return device in self._lr and is_row(self._lr[device], n_groups)
+
+    def _start_averages(self) -> None:
+        """Let averages that no step has moved yet be their parameters."""
+        self._settle_averages()
+        self._starting.follow(self.state)
+
+    def _settle_averages(self) -> None:
+        """Find out whether the last step, which AMP may have skipped, has started averages.
+
+        This waits for the device, at the steps after those skipped ones and the first of a run.
+        """
+        if not self._starting.is_unsure:
+            return
+        count = next(iter(self._counters.by_device.values()))
+        if count.is_cuda and torch.cuda.is_current_stream_capturing():
+            return
+        if self._starting.settle(count):
+            self._host_step = None if self._plan is None else self._plan.host_step
+        else:
+            self._forget_plan()  # so that the next step begins with the model of then
 
     def _refuse_swapped(self) -> None:
         if self._is_swapped:
@@ -238,6 +258,7 @@ class CountedOptimizer(Optimizer):
                 "that were applied before"
             )
         check_schedules(self.param_groups, count)
+        self._settle_averages()
         if not self._counters.by_device:
             self._counters.of(home(self.param_groups[0]["params"][0]))
         self._counters.set(count)
@@ -291,6 +312,7 @@ class CountedOptimizer(Optimizer):
     # -- pickle and deepcopy ---------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
+        self._settle_averages()
         own = ("backend", "write_grads", "_step_supports_amp_scaling", "_starting")
         return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
 

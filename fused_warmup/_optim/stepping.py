@@ -144,6 +144,7 @@ class FusedOptimizer(BaseOptimizer):
                 return
             found_inf = None
         step = (self.state, self.param_groups, grad_scale, found_inf, self.write_grads)
+        self._settle_averages()
         if self._plan is None or not self._plan.run(*step):
             self._step_after_a_change(*step)
         self._clip = None
@@ -160,14 +161,20 @@ class FusedOptimizer(BaseOptimizer):
             self._lr,
             self.backend,
             measures=self._measures,
+            waiting=self._starting.waiting(),
         )
-        self._host_step = self._plan.host_step
+        *_, found_inf, _ = step
+        before = self._starting.count_before(found_inf, self._counters.by_device.values())
         if not self._plan.run_carefully(*step):
             raise RuntimeError(
                 "a parameter, its gradient or its state changed while the step was being made, and "
                 "nothing has been updated: do not change them from signal handlers, __del__ or "
                 "other threads during step()"
             )
+        params = (p for group in self.param_groups for p in group["params"])
+        self._starting.note_launch(params, found_inf, before)
+        # The next step finds out first whether this one has started averages.
+        self._host_step = None if self._starting.is_unsure else self._plan.host_step
 
     def update_captured(self) -> None:
         """Let steps recorded in CUDA graphs use the groups' present options at their next replay.

@@ -97,16 +97,3 @@ def reread_masters(state: State, params: Iterable[Tensor]) -> None:
         master = state[p].get("master_param") if p in state else None
         if master is not None and not (is_sharded(p) and not is_sharded(master)):
             reread_master(p, master)
-
-
-@torch.no_grad()
-def start_averages(state: State, starting: set[Tensor]) -> None:
-    """Let averages that no step has moved yet be their parameters.
-
-    A model is often loaded after its optimizer is built. Who reads an average calls this before,
-    and a step, from which on they are averages.
-    """
-    for p in starting:
-        ema = state[p].get("ema") if p in state else None
-        if ema is not None and split_alike(ema, p):
-            local_of(ema).copy_(local_of(p))

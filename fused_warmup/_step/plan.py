@@ -44,6 +44,7 @@ class Plan:
         backend: The backend that the user asked for, or None.
         counts: Whether a step advances the counters.
         measures: Whether the update needs norms, as LARS's does.
+        waiting: Parameters without a gradient that need another plan once they have one.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Plan:
         backend: str | None,
         counts: bool = True,
         measures: bool = False,
+        waiting: Sequence[Tensor] = (),
     ) -> None:
         native, _ = load_native()
         self._backend = backend
@@ -66,7 +68,10 @@ class Plan:
         # A frozen parameter has no state, a lazy module's no shape. With a gradient it needs
         # another plan.
         everything = [(p, i) for i, group in enumerate(groups) for p in group["params"]]
-        members = [(p, i) for p, i in everything if p in state and not is_lazy(p)]
+        left_out = set(map(id, waiting))
+        members = [
+            (p, i) for p, i in everything if p in state and not is_lazy(p) and id(p) not in left_out
+        ]
         own = {p for p, _ in members}
         self._frozen = [p for p, _ in everything if p not in own]
         self._flat = any(is_flat_shard(p) for group in groups for p in group["params"])

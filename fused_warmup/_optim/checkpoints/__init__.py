@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..._groups.attached import without_attached
 from ..._step.counters import home, making_state, one_count
 from ..late_groups import inherit, shared_schedules
+from ..starting import Starting
 from ..state import pack
-from ..wide_state import start_averages
 from .loading import Copies, StateReader, check_structure, read_count
 from .resuming import Source, check_schedules, groups_to_save, keep_tensor_lr, read_groups
 
@@ -25,7 +25,7 @@ def save(optimizer: "CountedOptimizer") -> dict[str, Any]:
     """Return an optimizer's state dict."""
     for pre_hook in optimizer._optimizer_state_dict_pre_hooks.values():
         pre_hook(optimizer)
-    start_averages(optimizer.state, optimizer._starting)
+    optimizer._start_averages()
     state_dict = pack(optimizer.state, optimizer.param_groups)
     state_dict["param_groups"] = groups_to_save(state_dict["param_groups"], optimizer._given)
     for post_hook in optimizer._optimizer_state_dict_post_hooks.values():
@@ -43,6 +43,7 @@ def load(
         changed = pre_hook(optimizer, state_dict)
         state_dict = state_dict if changed is None else changed
     own_groups, counters = optimizer.param_groups, optimizer._counters
+    optimizer._settle_averages()
     with making_state():
         check_structure(state_dict, own_groups)
         state_dict["param_groups"], counts = without_attached(state_dict["param_groups"])
@@ -68,7 +69,7 @@ def load(
         keep_tensor_lr(groups, own_groups, copies)
     # Nothing of the above has changed anything, and nothing below can fail.
     copies.make()
-    optimizer._starting = reader.starting
+    optimizer._starting = Starting(reader.starting)
     if count is not None:
         counters.set(count)
         for p in (p for group in groups for p in group["params"] if p in state):

@@ -5,7 +5,7 @@ tensors wherever they can take the loaded values, and `Copies` has the copies th
 can fail has failed by then: a checkpoint that is refused has changed nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeGuard
 
@@ -146,7 +146,7 @@ class StateReader:
         count: int | None,
         copies: Copies,
         *,
-        starting: Set[Tensor],
+        starting: Container[Tensor],
         keep_all: bool,
     ) -> None:
         self._own, self._counters, self._count, self._copies = own, counters, count, copies
