@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from .._groups.names import describe
+from .._tensors.layout import is_dense
+from .._tensors.shards import local_of
 from .counters import State, home
 from .overlaps import Span, overlapping, readers, span_of, waves
 from .routing import backend_of
@@ -43,7 +45,9 @@ def places_of(
 
     Raises:
         TypeError: A gradient does, and ``backend`` is one that cannot tell in which order.
+        ValueError: Two parameters with masters share memory.
     """
+    _check_masters(members, state, groups)
     names = [backend_of(p, groups[index], backend) for p, index in members]
     written = written_by(members, state)
     read = readers(written, [span_of(p.grad) for p, _ in members])
@@ -65,3 +69,22 @@ def places_of(
         for wave, is_native, name, (p, _) in zip(order, native, names, members, strict=True)
     ]
     return places, bool(shared)
+
+
+def _check_masters(members: Members, state: State, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Raise where two parameters share elements and each has a master of its own.
+
+    Each would take what the other writes, rounded, for a change from elsewhere, and small updates
+    would be lost. Memory with holes may lie between other elements.
+    """
+    own = {
+        id(p): (p, i) for p, i in members if "master_param" in state[p] and is_dense(local_of(p))
+    }
+    wide = list(own.values())
+    for first, second in overlapping([(span_of(p),) for p, _ in wide]):
+        (p, i), (q, j) = wide[first], wide[second]
+        raise ValueError(
+            f"{describe(p, groups[i])} and {describe(q, groups[j])} share memory and have a "
+            "float32 master each, which would lose the other's small updates: tie the parameter "
+            "itself (other.weight = module.weight), or set master_weights=False in their groups"
+        )

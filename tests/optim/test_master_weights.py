@@ -241,3 +241,43 @@ def test_copies_have_masters_of_their_own() -> None:
 def test_autograd_cannot_run_through_the_rounding() -> None:
     with pytest.raises(ValueError, match="master_weights=True with differentiable=True"):
         SGD(models((3,)), lr=0.1, master_weights=True, differentiable=True)
+
+
+@pytest.mark.parametrize("backend", [None, "cpu", "reference"])
+@pytest.mark.parametrize("shared", ["all", "a part", "as another shape"])
+def test_parameters_that_share_memory_cannot_have_a_master_each(backend, shared) -> None:
+    """Each would lose what the other adds in steps of less than a rounding."""
+    memory = torch.ones(8, dtype=torch.bfloat16)
+    views = {"all": memory[:], "a part": memory[6:], "as another shape": memory.view(2, 4)}
+    params = [parameter(memory[:]), parameter(views[shared])]
+    opt = SGD(params, lr=1e-4, master_weights=True, backend=backend)
+    set_grads(params, 0)
+    with nothing_moves(opt), pytest.raises(ValueError, match=r"share memory.*tie the parameter"):
+        opt.step()
+    opt.param_groups[0]["master_weights"] = False
+    opt.step()
+
+
+def test_parameters_that_come_to_share_memory_are_noticed() -> None:
+    params = models((8,), (8,), (8,), dtype=torch.float16)
+    opt = SGD(params, lr=0.1, master_weights=True)
+    train(opt, 1)
+    params[1].data = params[0].data
+    set_grads(params, 1)
+    before = copies(params)
+    with pytest.raises(ValueError, match="share memory"):
+        opt.step()
+    assert all(map(same_bits, params, before))
+    params[1].data = params[0].detach().clone()
+    opt.step()
+
+
+def test_parameters_between_the_elements_of_others_have_masters() -> None:
+    memory = torch.ones(8, dtype=torch.bfloat16)
+    params = [parameter(memory[::2]), parameter(memory[1::2])]
+    opt = SGD(params, lr=0.001, master_weights=True)
+    for _ in range(100):
+        for p in params:
+            p.grad = torch.ones_like(p)
+        opt.step()
+    assert memory.tolist() == [torch.tensor(0.9).bfloat16().item()] * 8
