@@ -1,7 +1,10 @@
 """attach, where gradients, groups and schedules are not as it left them."""
 
 import copy
+import io
+import pickle
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -150,3 +153,46 @@ def test_the_count_is_set_where_a_group_was_added_since_the_last_step() -> None:
     assert handle.get_last_lr() == [0.4, 0.2]
     step(optimizer)
     assert (handle.steps_applied, handle.get_last_lr()) == (3, [0.4, 0.2])
+
+
+def through_a_file(optimizer: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(optimizer, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, copy.copy, lambda o: pickle.loads(pickle.dumps(o)), through_a_file]
+)
+def test_a_copy_after_a_step_that_raised(copied: Callable[[Any], Any], fused: bool) -> None:
+    optimizer = make(fused=fused)
+    handle = attach(optimizer, linear_warmup(4))
+    step(optimizer)
+
+    def fail(*_: Any) -> None:
+        raise FloatingPointError
+
+    hook = optimizer.register_step_pre_hook(fail)  # after the schedule's
+    with pytest.raises(FloatingPointError):
+        step(optimizer)
+    twin = copied(optimizer)
+    assert int(twin.param_groups[0]["steps_applied"]) == 1
+    assert handle.steps_applied == 1
+    hook.remove()
+    step(optimizer)
+    assert (handle.steps_applied, handle.get_last_lr()) == (2, [0.2])
+    handle.remove()
+    assert "__getstate__" not in vars(optimizer)
+
+
+def test_a_copy_in_the_middle_of_a_step() -> None:
+    optimizer = make()
+    handle = attach(optimizer, linear_warmup(4))
+    copies: list[AdamW] = []
+    optimizer.register_step_pre_hook(lambda *_: copies.append(copy.deepcopy(optimizer)))
+    step(optimizer)
+    step(optimizer)
+    assert [int(each.param_groups[0]["steps_applied"]) for each in copies] == [0, 1]
+    assert handle.steps_applied == 2

@@ -262,6 +262,11 @@ class Attached:
 
     # -- saving and loading, see saving.py -------------------------------------------------------
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a step has been counted that has not come to its end, and may have raised."""
+        return self._running
+
     def count_to_save(self) -> Tensor:
         """Return the count, without a step that has not come to its end."""
         counter = next(iter(self._counters.by_device.values()))

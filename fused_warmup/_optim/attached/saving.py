@@ -1,4 +1,4 @@
-"""The count in the optimizer's own state dict: hooks around saving and loading.
+"""The count in the optimizer's own state dict, and in copies: hooks around saving and loading.
 
 Groups hold the count as a tensor, which every loader knows: one that torch.distributed.checkpoint
 fills in place, that ``torch.load(weights_only=True)`` reads, that Lightning and Accelerate move.
@@ -42,6 +42,7 @@ class Saving:
             optimizer.register_state_dict_post_hook(self._save),
             optimizer.register_load_state_dict_pre_hook(self._check),
             optimizer.register_load_state_dict_post_hook(self._load),
+            _Copying(optimizer, self._handle),
         ]
 
     def _save(self, optimizer: Any, state_dict: dict[str, Any]) -> None:
@@ -73,6 +74,32 @@ class Saving:
     def _load(self, optimizer: Any) -> None:
         """Take over the count and the bases, and put back what is ours."""
         self._handle.go_on(self._followed, self._count)
+
+
+class _Copying:
+    """Lets ``copy.deepcopy`` and ``pickle`` leave out the count of a step that raised.
+
+    Both ask the optimizer for its ``__getstate__``; torch has no hook there.
+    """
+
+    def __init__(self, optimizer: Optimizer, handle: "Attached") -> None:
+        self._optimizer, self._handle = optimizer, handle
+        optimizer.__getstate__ = self._state  # type: ignore[method-assign]
+
+    def _state(self) -> Any:
+        state: dict[str, Any] = type(self._optimizer).__getstate__(self._optimizer)
+        if not self._handle.is_running:
+            return state
+        count = self._handle.count_to_save()
+        groups = [
+            {**group, COUNT: count.to(group[COUNT].device)} if COUNT in group else group
+            for group in state["param_groups"]
+        ]
+        return {**state, "param_groups": groups}
+
+    def remove(self) -> None:
+        """Let the optimizer's class answer again."""
+        vars(self._optimizer).pop("__getstate__", None)
 
 
 def compare(theirs: Any, own: PlainSchedule | None, index: int) -> None:
