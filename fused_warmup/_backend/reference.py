@@ -177,13 +177,17 @@ class ReferencePlan:
     @torch.no_grad()
     def measure(self) -> None:
         """Leave the sums of squares of parameters and gradients in ``norms``."""
-        params = [p if m is None else m for p, m in zip(self.params, self.masters, strict=True)]
-        for row, param, grad in zip(self.norms.rows, params, self._grads, strict=True):
-            if grad is not None:
-                # The update's operations would bring the two together, too.
-                own = self._unscaled(split_as(grad, param), widened(param.dtype))
-                self.norms.squares[row, 0] = sum_of_squares(param, param)
-                self.norms.squares[row, 1] = sum_of_squares(own, param)
+        for i, grad in enumerate(self._grads):
+            if grad is None:
+                continue
+            param, master, row = self.params[i], self.masters[i], self.norms.rows[i]
+            if master is not None:
+                reread_master(param, master)
+                param = master
+            # The update's operations would bring the two together, too.
+            own = self._unscaled(split_as(grad, param), widened(param.dtype))
+            self.norms.squares[row, 0] = sum_of_squares(param, param)
+            self.norms.squares[row, 1] = sum_of_squares(own, param)
         self._is_measured = True
 
     def _unscaled(self, grad: Tensor, dtype: torch.dtype) -> Tensor:

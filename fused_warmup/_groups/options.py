@@ -73,12 +73,11 @@ def check(group: Mapping[str, Any]) -> None:
         check_number("eps value", group["eps"], "0 adds nothing")
         for name in LARS_FLAGS:
             check_flag(name, group[name])
-        for name in ("ema_decay", "master_weights", "differentiable"):
-            if group.get(name) is not None and group[name] is not False:
-                raise ValueError(
-                    f"{name}={group[name]!r} in a group of LARS, which has no such option: take it "
-                    "out, or use SGD"
-                )
+        if group.get("differentiable"):
+            raise ValueError(
+                f"differentiable={group['differentiable']!r} in a group of LARS, whose norms "
+                "autograd does not run through: take it out, or use SGD"
+            )
     check_averaging(group)
     if group.get("master_weights") and group.get("differentiable"):
         raise ValueError(

@@ -72,6 +72,11 @@ class LARS(FusedOptimizer):
         maximize: Ascend instead of descend.
         schedule: As in `SGD`, like all that follow.
         momentum_schedule: The factor on ``momentum``.
+        ema_decay: Decay of the averages of parameters; None: no averages.
+        ema_schedule: The factor on it.
+        ema_every: Steps from one update of the averages to the next.
+        ema_start: The first step whose parameters go into them.
+        master_weights: Whether half parameters get float32 masters, whose norms are taken then.
         backend: The backend for all parameters.
         unscale: Whether the step unscales gradients.
         write_grads: Whether it leaves them so.
@@ -121,6 +126,11 @@ class LARS(FusedOptimizer):
         maximize: bool = False,
         schedule: Schedule | Mapping[str, Any] | None = None,
         momentum_schedule: Schedule | Mapping[str, Any] | None = None,
+        ema_decay: float | None = None,
+        ema_schedule: Schedule | Mapping[str, Any] | None = None,
+        ema_every: int = 1,
+        ema_start: int | None = None,
+        master_weights: bool = False,
         backend: str | None = None,
         unscale: bool = True,
         write_grads: bool = True,
@@ -140,6 +150,11 @@ class LARS(FusedOptimizer):
             "maximize": maximize,
             "schedule": schedule,
             "momentum_schedule": momentum_schedule,
+            "ema_decay": ema_decay,
+            "ema_schedule": ema_schedule,
+            "ema_every": ema_every,
+            "ema_start": ema_start,
+            "master_weights": master_weights,
         }
         options.settle([defaults])
         options.check_nesterov(defaults)

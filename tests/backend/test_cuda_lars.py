@@ -3,7 +3,7 @@
 import pytest
 import torch
 from support import DTYPE_PAIRS, same_bits, tensors_of
-from support.lars import LARS_OPTIONS, trained
+from support.lars import EXTRAS, LARS_OPTIONS, trained
 
 from fused_warmup import LARS
 
@@ -32,6 +32,13 @@ def test_equals_reference_for_all_options(emulate, options) -> None:
 def test_equals_reference_for_all_dtypes(emulate, dtypes, offset) -> None:
     emulate()
     assert_equal({"momentum": 0.9, "weight_decay": 0.01}, dtypes, scale=1024.0, offset=offset)
+
+
+@pytest.mark.parametrize("dtypes", [DTYPE_PAIRS[0], DTYPE_PAIRS[3], DTYPE_PAIRS[6]], ids=str)
+def test_averages_and_masters(emulate, dtypes) -> None:
+    emulate()
+    options = {"momentum": 0.9, "weight_decay": 0.01, **EXTRAS}
+    assert_equal(options, dtypes, scale=1024.0, offset=1)
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 50])

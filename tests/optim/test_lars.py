@@ -17,7 +17,7 @@ from support import (
     tensors_of,
     train,
 )
-from support.lars import LARS_OPTIONS, lars_in_float64, trained
+from support.lars import EXTRAS, LARS_OPTIONS, lars_in_float64, trained
 from torch import Tensor
 
 from fused_warmup import LARS, SGD, clip_grad_norm_, linear_warmup
@@ -33,10 +33,10 @@ def test_kernel_equals_reference_for_all_options(options) -> None:
     assert [type(part).__name__ for part in ours._plan.parts] == ["CpuPlan"]
 
 
-@pytest.mark.parametrize("scale", [None, 1024.0])
+@pytest.mark.parametrize(("scale", "extras"), [(None, {}), (1024.0, {}), (1024.0, EXTRAS)], ids=str)
 @pytest.mark.parametrize("dtypes", DTYPE_PAIRS, ids=str)
-def test_kernel_equals_reference_for_all_dtypes(dtypes, scale) -> None:
-    options = {"momentum": 0.9, "weight_decay": 0.01, "trust_coefficient": 0.1}
+def test_kernel_equals_reference_for_all_dtypes(dtypes, scale, extras) -> None:
+    options = {"momentum": 0.9, "weight_decay": 0.01, "trust_coefficient": 0.1, **extras}
     ours, reference = (
         trained(options, dtypes, backend=name, scale=scale) for name in ("cpu", "reference")
     )
@@ -186,6 +186,57 @@ def test_resumes_bit_for_bit_at_any_step() -> None:
         assert all(map(same_bits, tensors_of(opt), tensors_of(other)))
 
 
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_norms_are_those_of_masters(backend) -> None:
+    """A parameter that was written to is read into its master before its norm is taken."""
+    params = models((300,), (70, 3), dtype=torch.bfloat16)
+    opt = LARS(params, lr=1.0, trust_coefficient=0.5, master_weights=True, backend=backend)
+    train(opt, 3)
+    with torch.no_grad():
+        params[0].mul_(4.0)
+    wide = [opt.state[p]["master_param"].clone() for p in params]
+    wide[0] = params[0].detach().float()
+    twins = [parameter(values) for values in wide]
+    other = LARS(twins, lr=1.0, trust_coefficient=0.5, backend=backend)
+    set_grads(params, 3)
+    for p, twin in zip(params, twins, strict=True):
+        twin.grad = p.grad.float()
+    for each in (opt, other):
+        each.step()
+    masters = [opt.state[p]["master_param"] for p in params]
+    assert all(map(same_bits, masters, (twin.detach() for twin in twins)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_averages_and_masters_resume_and_skip(dtype) -> None:
+    options = {"lr": 1.0, "momentum": 0.9, "schedule": linear_warmup(4), **EXTRAS}
+    whole = LARS(models((300,), (70, 3), dtype=dtype), **options)
+    train(whole, 2)
+    params = [parameter(p.detach().clone()) for p in whole.param_groups[0]["params"]]
+    resumed = LARS(params, **options)
+    resumed.load_state_dict(copy.deepcopy(whole.state_dict()))
+    for opt in (whole, resumed):
+        opt.found_inf = torch.tensor(1.0)
+        train(opt, 1, first=7)
+        opt.found_inf = None
+        train(opt, 2, first=2)
+        assert opt.steps_applied == 4
+    assert all(map(same_bits, tensors_of(whole), tensors_of(resumed)))
+    assert "ema" in whole.state[whole.param_groups[0]["params"][0]]
+
+
+def test_groups_with_and_without_averages_share_the_launches() -> None:
+    options = {"lr": 1.0, "momentum": 0.9, "trust_coefficient": 0.1}
+    together, alone = models((300,), (70, 3)), models((300,), (70, 3))
+    opt = LARS([{"params": together[:1], "ema_decay": 0.9}, {"params": together[1:]}], **options)
+    plain = LARS(alone, **options)
+    train(opt, 3)
+    train(plain, 3)
+    assert all(map(same_bits, together, alone))
+    assert len(opt._plan.parts) == 1
+    assert [("ema" in opt.state[p]) for p in together] == [True, False]
+
+
 def test_a_parameter_may_be_unfrozen_late() -> None:
     runs = []
     for late in (False, True):
@@ -233,7 +284,9 @@ def test_sgd_and_lars_do_not_take_each_others_state() -> None:
         ("trust_coefficient", -0.1, ValueError),
         ("trust_coefficient", float("nan"), ValueError),
         ("trust_coefficient", "0.1", TypeError),
+        ("trust_coefficient", True, TypeError),
         ("eps", -1e-8, ValueError),
+        ("eps", False, TypeError),
         ("trust_clip", "yes", TypeError),
         ("adapt", "no", TypeError),
         ("lr_in_momentum", "no", TypeError),
@@ -285,7 +338,6 @@ def test_shapes_of_all_kinds_go_where_they_can_be_updated() -> None:
         torch.testing.assert_close(p.detach().real, torch.full((4,), 0.5625), rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("option", [{"ema_decay": 0.9}, {"master_weights": True}], ids=str)
-def test_what_lars_does_not_do_is_refused(option) -> None:
+def test_what_lars_does_not_do_is_refused() -> None:
     with pytest.raises(ValueError, match="in a group of LARS"):
-        LARS([{"params": models((3,)), **option}])
+        LARS([{"params": models((3,)), "differentiable": True}])

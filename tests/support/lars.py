@@ -22,6 +22,8 @@ LARS_OPTIONS: list[dict[str, Any]] = [
 ]
 """Every combination of SGD's options and LARS's switches."""
 
+EXTRAS: dict[str, Any] = {"ema_decay": 0.9, "master_weights": True}
+
 
 def lars_in_float64(
     param: Tensor,

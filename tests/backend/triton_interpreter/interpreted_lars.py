@@ -4,7 +4,7 @@ import cases  # noqa: F401  makes the interpreter exact
 import pytest
 import torch
 from support import same_bits, tensors_of
-from support.lars import LARS_OPTIONS, trained
+from support.lars import EXTRAS, LARS_OPTIONS, trained
 
 SHAPES = ((3,), (127,), (129,), (4200,), (8, 3, 3, 3))
 PAIRS = [
@@ -32,6 +32,12 @@ def test_equals_the_reference_for_all_options(options):
 @pytest.mark.parametrize("dtypes", PAIRS, ids=str)
 def test_equals_the_reference_for_all_dtypes(dtypes):
     assert_equal({"momentum": 0.9, "weight_decay": 0.01}, dtypes, steps=2, scale=1024.0)
+
+
+@pytest.mark.parametrize("dtypes", PAIRS[1:3], ids=str)
+def test_averages_and_masters(dtypes):
+    options = {"momentum": 0.9, "weight_decay": 0.01, "ema_start": 1, **EXTRAS}
+    assert_equal(options, dtypes, steps=2)
 
 
 def test_a_skipped_step_changes_nothing():
