@@ -1,5 +1,8 @@
 """What becomes of a large-minibatch recipe when the number of workers changes in mid-training."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from .._optim.stepping import FusedOptimizer
 from ..schedules import Schedule
 from .base import LargeMinibatch
@@ -22,6 +25,9 @@ def change_batch(
        that of the new, and ends at the new ``k * reference_lr`` when it would have ended before.
     4. Momentum stays as it is. The buffer averages gradients of a mean loss and the rate stands
        outside of it, so that no factor is due (Goyal et al. 2017, section 3, remark 2).
+    5. Averages of the weights keep their reach in epochs: with ``k = previous.steps_per_epoch /
+       recipe.steps_per_epoch``, ``ema_decay`` becomes ``ema_decay ** k`` (the EMA scaling rule),
+       ``ema_start`` and the clock of ``ema_schedule`` are divided by ``k``. ``ema_every`` stays.
 
     Call it once on every rank, after loading the checkpoint, with ``schedules="code"`` or not: it
     does not matter which of the two recipes the optimizer was built by.
@@ -37,13 +43,15 @@ def change_batch(
 
     Raises:
         ValueError: A group follows another schedule, or its momentum one, whose steps this cannot
-            translate.
+            translate, or its averages one of whole steps: a table, stairs, cycles. Nothing has
+            changed then.
 
     Source:
         Linear scaling and momentum: Goyal et al. 2017 (arXiv:1706.02677), sections 2.1 and 3. Its
         application to a change of workers in mid-training: Lin et al. 2019, "Dynamic Mini-batch SGD
         for Elastic Distributed Training" (arXiv:1904.12043), which also ramps the rate over some
-        epochs; here it changes at once.
+        epochs; here it changes at once. Averages: Busbridge et al. 2023, "How to Scale Your EMA"
+        (arXiv:2307.13813), definition 1.2.
 
     Example:
         >>> import torch
@@ -74,10 +82,29 @@ def change_batch(
                 "optimizer was built with, or set group['lr'], group['schedule'] and steps_applied "
                 "yourself"
             )
-    t, old, new = optimizer.steps_applied, previous.steps_per_epoch, recipe.steps_per_epoch
-    optimizer.steps_applied = (2 * t * new + old) // (2 * old)
-    for group in optimizer.param_groups:
+    old, new = previous.steps_per_epoch, recipe.steps_per_epoch
+    averaging = [_averaging(group, old, new) for group in optimizer.param_groups]
+    optimizer.steps_applied = _moved(optimizer.steps_applied, old, new)
+    for group, options in zip(optimizer.param_groups, averaging, strict=True):
         group["lr"] = group["lr"] * (recipe.lr / previous.lr)
         if group["schedule"] is not None:
             group["schedule"] = recipe.schedule.to_dict()
+        group.update(options)
     return optimizer.steps_applied
+
+
+def _moved(step: int, old: int, new: int) -> int:
+    """Return the step that lies where one of ``old`` an epoch did, halves up."""
+    return (2 * step * new + old) // (2 * old)
+
+
+def _averaging(group: Mapping[str, Any], old: int, new: int) -> dict[str, Any]:
+    """Return the options of a group's averages for another number of steps an epoch."""
+    decay, start, schedule = group["ema_decay"], group["ema_start"], group["ema_schedule"]
+    return {
+        "ema_decay": None if decay is None else float(decay) ** (old / new),
+        "ema_start": None if start is None else _moved(start, old, new),
+        "ema_schedule": None
+        if schedule is None
+        else Schedule.from_dict(schedule).at_pace(new, old).to_dict(),
+    }

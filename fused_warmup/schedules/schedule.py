@@ -11,7 +11,7 @@ from .checks import FAR, MAX_SEGMENTS, at_most, finite, listed, shown, whole
 from .plain import PlainSchedule
 from .segment import Segment
 from .segments import check_segments, later, ruling, scaled, summary
-from .stretch import stretched_segment
+from .stretch import segments_at_pace, stretched_segment
 
 Clock = Literal["own", "global"]
 
@@ -251,6 +251,23 @@ class Schedule(HasAttributes):
                 segments += stretched_segment(segment, steps)
         segments = [segment for segment in segments if segment.start <= FAR]
         return Schedule(tuple(segments), length)
+
+    def at_pace(self, new: int, old: int) -> "Schedule":
+        """Return this schedule for ``new`` steps where it has ``old``: ``self(t * old / new)``.
+
+        For what counts epochs where their number of steps changes.
+
+        Raises:
+            ValueError: It counts in whole steps: it has stairs, cycles or a table.
+
+        Example:
+            >>> Schedule((Segment(length=4),), steps=4).at_pace(2, 4)(range(3))
+            [1.0, 0.5, 0.0]
+        """
+        new, old = whole("new", new, 1), whole("old", old, 1)
+        length = None if self.steps is None else -(-self.steps * new // old)
+        factors = tuple(each.at_pace(new, old) for each in self.factors)
+        return Schedule(tuple(segments_at_pace(self.segments, new, old)), length, factors)
 
     def plot(self, steps: int | None = None, *, lr: float = 1.0, axes: Any = None) -> Any:
         """Draw the learning rate over the steps: with matplotlib, or in characters without it.

@@ -1,5 +1,6 @@
-"""Segments whose clock ticks once in many steps."""
+"""Segments whose clock ticks once in many steps, or at another pace."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from .checks import FAR, MAX_SEGMENTS, MAX_VALUES, at_most
@@ -40,3 +41,26 @@ def stretched_segment(segment: Segment, steps: int) -> list[Segment]:
         period = segment.period * steps
         return [replace(moved, stair=segment.stair * steps, period=period, values=values)]
     return [Segment.constant(value, start + i * steps) for i, value in enumerate(segment.values)]
+
+
+def segments_at_pace(segments: Sequence[Segment], new: int, old: int) -> list[Segment]:
+    """Return segments whose value at ``t`` is that of the given ones' curves at ``t * old / new``.
+
+    Raises:
+        ValueError: One counts in whole steps: it has stairs, cycles or a table.
+    """
+    found: list[Segment] = []
+    for segment in segments:
+        if segment.kind is Kind.TABLE or segment.stair > 1 or segment.period:
+            raise ValueError(
+                f"{segment} counts in whole steps, of which {old} cannot become {new}: build the "
+                "schedule anew for the new number of steps"
+            )
+        start, origin = -(-segment.start * new // old), segment.origin * new // old
+        if found and found[-1].start == start and start > 0:
+            found.pop()  # it has no whole step left
+        pace = new / old
+        shift = (segment.shift - segment.origin) * pace + origin
+        length = segment.length * pace
+        found.append(replace(segment, start=start, origin=origin, shift=shift, length=length))
+    return found

@@ -8,8 +8,16 @@ from distributed import elastic_cases as cases
 from support import copies, models, nothing_moves, same_bits, train
 from support.pool import ranks
 
-from fused_warmup import SGD, LargeMinibatch, large_minibatch, linear_warmup
+from fused_warmup import SGD, LargeMinibatch, Schedule, large_minibatch, linear_warmup
 from fused_warmup.recipes import change_batch
+from fused_warmup.schedules import (
+    cosine_restarts,
+    ema_power,
+    ema_ramp,
+    ema_threshold,
+    step,
+    table,
+)
 
 DATASET = 25_600
 
@@ -96,6 +104,34 @@ def test_built_by_the_new_recipe_or_by_the_old() -> None:
         assert change_batch(opt, previous, recipe) == 2
         train(opt, 1)
         assert opt.get_last_lr() == [pytest.approx(recipe.lr * recipe.schedule(2), rel=1e-12)]
+
+
+@pytest.mark.parametrize(("old", "new"), [(512, 1024), (1024, 512), (1024, 768)])
+@pytest.mark.parametrize("schedule", [None, ema_threshold(0.999), ema_ramp(300), ema_power(0.999)])
+def test_averages_keep_their_reach_in_epochs(old: int, new: int, schedule: Schedule | None) -> None:
+    previous, recipe = recipe_for(old), recipe_for(new)
+    averaging = {"ema_decay": 0.999, "ema_schedule": schedule, "ema_start": 120, "ema_every": 2}
+    opt = SGD(models((3,)), **previous.sgd_options(), **averaging)
+    opt.steps_applied = 200
+    change_batch(opt, previous, recipe)
+    (group,) = opt.param_groups
+    k = previous.steps_per_epoch / recipe.steps_per_epoch
+    assert group["ema_decay"] == pytest.approx(0.999**k, rel=1e-15)
+    assert (group["ema_start"], group["ema_every"]) == (round(120 / k), 2)
+    if schedule is not None:
+        now = Schedule.from_dict(group["ema_schedule"])
+        for epoch in (0, 1, 4, 100, 3000):
+            expected = schedule(epoch * previous.steps_per_epoch)
+            assert now(epoch * recipe.steps_per_epoch) == pytest.approx(expected, rel=1e-12)
+    train(opt, 1)
+
+
+@pytest.mark.parametrize("schedule", [table([0.5, 1.0]), step(30), cosine_restarts(20)])
+def test_averages_by_whole_steps_are_refused(schedule: Schedule) -> None:
+    previous, recipe = recipe_for(512), recipe_for(1024)
+    opt = SGD(models((3,)), **previous.sgd_options(), ema_decay=0.9, ema_schedule=schedule)
+    with nothing_moves(opt), pytest.raises(ValueError, match=r"whole steps.*build the schedule"):
+        change_batch(opt, previous, recipe)
 
 
 def test_another_schedule_is_refused() -> None:
