@@ -231,6 +231,26 @@ void many_groups(World& world) {
   world.n_errors = large.n_errors;
 }
 
+// Two launches over the same tables, the first of which may have been made by itself.
+void lars(World& world) {
+  World layers(1, true);
+  const cudaStream_t stream = layers.stream();
+  layers.make_launcher();
+  for (size_t i = 0; i < 4; ++i) {
+    layers.measures_first = i % 2 == 1;
+    layers.use_gradients(i / 2);
+    layers.step(stream);
+    layers.check("LARS");
+  }
+  for (const bool measures_first : {false, true}) {
+    layers.measures_first = measures_first;
+    fake::Graph* const graph = layers.capture(stream);
+    for (int i = 0; i < 2; ++i) layers.replay(graph, stream);
+    layers.check("LARS in a graph");
+  }
+  world.n_errors = layers.n_errors;
+}
+
 // Every call has to find the launcher's device, and leave the thread on its own.
 void from_another_device(World& world) {
   const int other = 1'000'000 + world.device;
@@ -296,6 +316,7 @@ const struct {
     SCENARIO(out_of_memory),
     SCENARIO(from_another_device),
     SCENARIO(many_groups),
+    SCENARIO(lars),
     SCENARIO(old_device),
 };
 

@@ -9,6 +9,15 @@ int n_devices = 0;
 
 const size_t SIZES[] = {1, 63, 1091, 640};
 
+// In the order of lars.h, of a single chunk.
+double sum_of_squares(const std::vector<float>& values) {
+  double lanes[SUM_LANES] = {};
+  for (size_t i = 0; i < values.size(); ++i) {
+    lanes[i % SUM_LANES] += static_cast<double>(values[i]) * static_cast<double>(values[i]);
+  }
+  return sum_of_lanes(lanes, static_cast<int64_t>(values.size()));
+}
+
 }  // namespace
 
 void* FakeMemory::allocate(size_t size, void* stream) {
@@ -29,7 +38,13 @@ void FakeMemory::free(void* data) noexcept {
   streams_.erase(data);
 }
 
-World::World(size_t n_groups) : device(++n_devices), values_{0.25, 0.5, 0.75, 1.0} {
+World::World(size_t n_groups, bool lars)
+    : device(++n_devices),
+      values_{0.25, 0.5, 0.75, 1.0},
+      lars_(lars),
+      squares_(2 * std::size(SIZES)),
+      partials_(4 * std::size(SIZES)),
+      tickets_(std::size(SIZES)) {
   for (size_t i = 0; i < std::size(SIZES); ++i) {
     Tensor tensor;
     for (size_t k = 0; k < SIZES[i]; ++k) {
@@ -58,6 +73,8 @@ World::World(size_t n_groups) : device(++n_devices), values_{0.25, 0.5, 0.75, 1.
   group.momentum = 0.9;
   group.momentum_schedule = -1;
   group.lr_dtype = DType::FLOAT64;
+  group.adapt = group.lr_in_momentum = lars;
+  group.trust_coefficient = 0.1;
   groups_.assign(n_groups, group);
   lr_.resize(n_groups);
   set_lr(0.1, false);
@@ -97,10 +114,13 @@ std::vector<TensorEntry> World::entries() {
     entry.momentum_buffer = tensors_[i].momentum_buffer.data();
     entry.grad = grads_[gradients_][i].data();
     entry.n_elements = static_cast<int64_t>(SIZES[i]);
+    entry.row = static_cast<int32_t>(i);
     entries.push_back(entry);
   }
   return entries;
 }
+
+Norms World::norms() { return {squares_.data(), partials_.data(), tickets_.data()}; }
 
 void World::attempt(const std::function<void()>& calls) {
   fake::arm();
@@ -128,7 +148,7 @@ void World::attempt(const std::function<void()>& calls) {
 void World::make_launcher() {
   attempt([this] {
     launcher = std::make_unique<cuda::Launcher>(device, tensors_.size(), groups_, schedules_,
-                                                memory, false);
+                                                memory, lars_);
   });
 }
 
@@ -140,20 +160,30 @@ void World::try_step(cudaStream_t stream) {
   scalars.t = &t_;
   scalars.lr = lr_.data();
   scalars.advance = true;
-  launcher->launch(scalars, {}, false, launcher->is_capturing() ? lr_in_memory_ : nullptr);
+  if (measures_first) launcher->launch_norms(scalars, norms());
+  launcher->launch(scalars, norms(), measures_first,
+                   launcher->is_capturing() ? lr_in_memory_ : nullptr);
 }
 
 void World::update_twin() {
   const Rates rates = rates_at(groups_[0], schedules_.data(), twin_t_);
-  const auto h = make_hyper<float>(groups_[0], rates, false, 1.0f);
   const struct {
     bool unscale = false, maximize = false, weight_decay = false, momentum = true, nesterov = false;
   } options;
   for (size_t i = 0; i < twins_.size(); ++i) {
     if (!active_[i]) continue;
-    for (size_t k = 0; k < SIZES[i]; ++k) {
-      float grad = grads_[gradients_][i][k];
-      sgd_update(twins_[i].param[k], grad, twins_[i].momentum_buffer[k], h, options);
+    const auto update = [&](const auto& h) {
+      for (size_t k = 0; k < SIZES[i]; ++k) {
+        float grad = grads_[gradients_][i][k];
+        sgd_update(twins_[i].param[k], grad, twins_[i].momentum_buffer[k], h, options);
+      }
+    };
+    const double squares[] = {sum_of_squares(twins_[i].param),
+                              sum_of_squares(grads_[gradients_][i])};
+    if (lars_) {
+      update(make_hyper<float>(groups_[0], rates, false, 1.0f, squares));
+    } else {
+      update(make_hyper<float>(groups_[0], rates, false, 1.0f));
     }
   }
   ++twin_t_;
@@ -186,7 +216,7 @@ fake::Graph* World::capture(cudaStream_t stream, cudaStreamCaptureMode mode) {
     return capture(stream, mode);
   }
   require(graph != nullptr, "the capture was invalidated");
-  require(fake::n_nodes(graph) == 1, "more than the kernel was captured");
+  require(fake::n_nodes(graph) == (lars_ ? 2 : 1), "more than the kernels was captured");
   graphs_.push_back(graph);
   recorded_[graph] = {gradients_, active_, groups_, lr_in_memory_};
   lr_in_memory_ = nullptr;  // as a user who gives the group another rate

@@ -42,7 +42,7 @@ struct Tensor {
 
 class World {
  public:
-  explicit World(size_t n_groups = 1);
+  explicit World(size_t n_groups = 1, bool lars = false);
   ~World();
 
   // Both of these have to succeed or to fail by the fault; the second try has none.
@@ -73,12 +73,14 @@ class World {
   void set_lr(double lr, bool in_memory);
 
   const int device;
+  bool measures_first = false;  // LARS's first launch by itself, as where ranks add their sums
   std::shared_ptr<FakeMemory> memory = std::make_shared<FakeMemory>();
   std::unique_ptr<cuda::Launcher> launcher;
   int n_errors = 0;
 
  private:
   std::vector<TensorEntry> entries();
+  Norms norms();
   void try_step(cudaStream_t stream);
   void update_twin();
   void compare(const std::string& when);
@@ -93,6 +95,9 @@ class World {
   std::vector<Segment> segments_;
   std::vector<Schedule> schedules_;
   std::vector<double> lr_;
+  const bool lars_;
+  std::vector<double> squares_, partials_;
+  std::vector<uint32_t> tickets_;
   int64_t t_ = 0, twin_t_ = 0;
   std::shared_ptr<double> lr_in_memory_;
   std::vector<cudaStream_t> streams_;
