@@ -313,8 +313,9 @@ class CountedOptimizer(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         self._settle_averages()
-        own = ("backend", "write_grads", "_step_supports_amp_scaling", "_starting")
-        return {**super().__getstate__(), **{name: getattr(self, name) for name in own}}
+        own = ("backend", "write_grads", "_step_supports_amp_scaling")
+        attributes = {name: getattr(self, name) for name in own}
+        return {**super().__getstate__(), **attributes, "_starting": set(self._starting)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Called by pickle and deepcopy on a bare object, and by load_state_dict on a live one.
@@ -327,6 +328,7 @@ class CountedOptimizer(Optimizer):
                 group.setdefault(name, value)
         super().__setstate__(state)
         if bare:
+            self._starting = Starting(state.get("_starting", ()))
             self.defaults = {**self._group_defaults, **self.defaults}
         self._forget_plan()
         self._complete_state(to_launch=False)

@@ -3,9 +3,17 @@
 from typing import Any
 
 import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from distributed.checkpoint_cases import state_of, train
 from distributed.common import averaged_step, fingerprint, loss_of, make_model, rank, values_of
 from distributed.fsdp_cases import Mesh, parts_of, shard
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import (
@@ -74,3 +82,29 @@ def alone(world: int, steps: int, skip: int = -1, hidden: int = 13) -> list[Tens
         if step != skip:
             averaged_step(model, opt, [loss_of(model, step, of) for of in range(world)])
     return values_of(opt)
+
+
+def checkpointed(
+    kind: str, first: int, steps: int, load: str = "", save: str = ""
+) -> tuple[Any, Any, list[Tensor]]:
+    """Train on with averages, all on the same data, from a checkpoint and to one.
+
+    Returns the fingerprint of what was loaded, that of the end, and its values.
+    """
+    model: nn.Module = make_model()
+    if kind == "fsdp":
+        model = shard(model, (dist.get_world_size(),))
+    opt = make_optimizer(model, ema_decay=0.75, schedule=linear_warmup(9, start=0.2))
+    if load:
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(1.0)  # so that what is not loaded shows
+        state = state_of(model, opt, {})
+        dcp.load(state, checkpoint_id=load, no_dist=kind == "alone")
+        set_optimizer_state_dict(model, opt, state["optim"], options=StateDictOptions())
+        set_model_state_dict(model, state["model"], options=StateDictOptions())
+    loaded = fingerprint(opt)
+    train(model, opt, first, steps)
+    if save:
+        dcp.save(state_of(model, opt, {}), checkpoint_id=save, no_dist=kind == "alone")
+    return loaded, fingerprint(opt), values_of(opt)

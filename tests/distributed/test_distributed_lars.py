@@ -1,5 +1,7 @@
 """LARS over ranks: norms of whole tensors from one small collective, the numbers of one process."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from distributed import lars_cases
@@ -59,6 +61,25 @@ def test_replicas_under_ddp_have_the_bits_of_one_process() -> None:
     for fingerprint, values in ranks(2)(lars_cases.replicated, STEPS):
         assert fingerprint[1] == STEPS
         assert all(map(same_bits, values, expected))
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning")
+def test_checkpoints_go_to_another_world_size(tmp_path: Path) -> None:
+    """State has the same bits everywhere; from there on norms are added up by fewer or more."""
+    saved = str(tmp_path)
+    first = ranks(2)(lars_cases.checkpointed, "fsdp", 0, 3, "", saved)
+    undisturbed = ranks(2)(lars_cases.checkpointed, "fsdp", 0, 5)
+    (_, _, expected), _ = undisturbed
+    resumed = [
+        *ranks(2)(lars_cases.checkpointed, "fsdp", 3, 2, saved),
+        *ranks(4)(lars_cases.checkpointed, "fsdp", 3, 2, saved),
+        lars_cases.checkpointed("alone", 3, 2, saved),
+    ]
+    for loaded, _, values in resumed:
+        assert loaded == first[0][1]
+        assert_close(values, expected)
+    assert [ended for _, ended, _ in resumed[:2]] == [ended for _, ended, _ in undisturbed]
+    assert len({ended[0] for _, ended, _ in resumed[2:6]}) == 1
 
 
 def test_flat_shards_are_refused() -> None:

@@ -86,7 +86,7 @@ def set_grads(params: Sequence[Tensor], step: int) -> None:
     """Give each parameter a gradient that depends on its place and the step alone."""
     for i, p in enumerate(params):
         dtype = p.grad_dtype or p.dtype
-        p.grad = randn(*p.shape, seed=1000 * step + i).to(dtype)
+        p.grad = randn(*p.shape, seed=1000 * step + i).to(p.device, dtype)
 
 
 def tensors_of(opt: torch.optim.Optimizer) -> list[Tensor]:

@@ -63,6 +63,7 @@ def trained(
     offset: int = 0,
     shapes: Sequence[tuple[int, ...]] = SHAPES,
     before: Callable[[], object] = lambda: None,
+    device: str = "cpu",
 ) -> LARS:
     """Step an optimizer of two groups, with a parameter and a gradient of zeros among them.
 
@@ -71,14 +72,15 @@ def trained(
     """
     params = []
     for i, shape in enumerate(shapes):
-        whole = randn(torch.Size(shape).numel() + offset, seed=i, dtype=dtypes[0])
+        whole = randn(torch.Size(shape).numel() + offset, seed=i, dtype=dtypes[0]).to(device)
         p = whole[offset:].view(shape)
         if len(shape) == 4:
             p = p.to(memory_format=torch.channels_last)
         params.append(parameter(p if i else torch.zeros_like(p), dtypes[1]))
     half = len(params) // 2
     groups = [{"params": params[:half]}, {"params": params[half:], "lr": 0.3, "weight_decay": 0.1}]
-    opt = LARS(groups, lr=2.0, schedule=linear_warmup(4, start=0.5), backend=backend, **options)
+    options = {"schedule": linear_warmup(4, start=0.5), **options}
+    opt = LARS(groups, lr=2.0, backend=backend, **options)
     for step in range(steps):
         set_grads(params, step)
         params[1].grad.zero_()
