@@ -65,6 +65,11 @@ def test_detectron2_reads_a_file_over_its_bases(tmp_path: Path) -> None:
         from_detectron2(file)
 
 
+def test_detectron2_takes_text_that_is_no_literal_for_text() -> None:
+    with pytest.raises(ValueError, match=r"WARMUP_METHOD must be one of .*, got '\(\(\("):
+        from_detectron2({**SOLVER, "WARMUP_METHOD": "(" * 10_000})
+
+
 def test_detectron2_names_what_it_leaves() -> None:
     rates = from_detectron2({**SOLVER, "WEIGHT_DECAY_NORM": 0.0, "NESTEROV": True})
     assert rates.left == {"WEIGHT_DECAY_NORM": 0.0}

@@ -128,6 +128,8 @@ def test_file_replaces_what_it_deletes(tmp_path: Path) -> None:
         ("param_scheduler = [(", "is no Python"),
         ("_base_ = 'mmdet::x.py'", "of another package"),
         ("_base_ = 'config.py'", "more than 32 files"),
+        ("a = 9999999999\nb = a * a\nparam_scheduler = [b]", "by 'b' in line 3"),
+        ("param_scheduler = -open()", r"by 'open\(\)' in line 1"),
         ("x = 3", "param_scheduler must be a list of dicts, got None"),
         ("x = " + "-" * 300 + "1", "more than 200 levels"),
     ],

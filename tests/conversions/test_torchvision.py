@@ -149,6 +149,11 @@ def test_the_command_line_and_the_parsed_arguments_say_the_same() -> None:
     assert group["nesterov"] is True
 
 
+def test_short_names_and_negative_numbers() -> None:
+    rates = from_torchvision("--lr 0.1 -b 32 -j 8 --seed -1", 4)
+    assert rates.left == {"batch_size": 32, "workers": 8, "seed": -1}
+
+
 def test_drops_are_a_list_on_the_command_line() -> None:
     rates = from_torchvision("--lr-steps 3 5 --epochs 6", 4, script="detection")
     assert [round(rates.lr_at(t), 6) for t in (3, 11, 12, 20)] == [0.02, 0.02, 0.002, 0.0002]
@@ -170,11 +175,14 @@ def test_options_of_another_optimizer_are_left() -> None:
         ("--lr-warmup-epochs 90", "classification", "leaves none of the 90 epochs"),
         ("--lr-warmup-epochs 30", "segmentation", "leaves none of the 30 epochs"),
         ("--lr 0", "classification", "lr must be a finite number above 0"),
+        ("--lr 0.1 0.2", "classification", r"lr must be a real number, got \[0.1, 0.2\]"),
+        ("0.1 --lr", "classification", "'0.1' belongs to no option"),
+        ("--lr '1", "classification", "is no command line .No closing quotation."),
         ("--lr 1", "video", "script must be one of"),
     ],
 )
 def test_refuses(line: str, script: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         from_torchvision(line, 4, script=script)
 
 

@@ -1,6 +1,5 @@
 """Detectron2's solver config: a multiplier of the progress ``iteration / MAX_ITER``."""
 
-import ast
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from ...schedules.checks import finite, listed, shown, whole
 from ...schedules.schedule import Schedule
 from ...schedules.segment import Kind, Segment
 from .converted import ConvertedConfig
-from .reading import Options, block, mapping_of
+from .reading import Options, block, mapping_of, read_literal
 
 DEFAULTS: dict[str, Any] = {
     "LR_SCHEDULER_NAME": "WarmupMultiStepLR",
@@ -127,7 +126,11 @@ def _solver(config: Any) -> dict[str, Any]:
             f"the config has the keys {shown(list(given))}, SOLVER must be among them: pass cfg, "
             "cfg.SOLVER or the file of one of these"
         )
-    return {str(name): _decoded(value) for name, value in solver.items()}
+    # yacs reads text, too: YAML leaves a tuple and 1e-3 as they are written.
+    return {
+        str(name): read_literal(value) if isinstance(value, str) else value
+        for name, value in solver.items()
+    }
 
 
 def _is_solver(given: Mapping[str, Any]) -> bool:
@@ -148,16 +151,6 @@ def _with_bases(path: Path, seen: list[Path]) -> Mapping[str, Any]:
     for base in [bases] if isinstance(bases, str) else listed("_BASE_", bases):
         merged |= block(_with_bases(path.parent / str(base), seen), "SOLVER")
     return {**own, "SOLVER": merged | block(own, "SOLVER")}
-
-
-def _decoded(value: Any) -> Any:
-    """What yacs makes of text: a tuple or a number that YAML left as it was."""
-    if isinstance(value, str):
-        try:
-            return ast.literal_eval(value)
-        except (SyntaxError, ValueError):
-            return value
-    return value
 
 
 def _first(holds: Callable[[int], bool], last: int) -> int:

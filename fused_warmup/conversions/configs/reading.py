@@ -1,5 +1,6 @@
 """Reads the block of a config that moves the rates, and names what it does not know."""
 
+import ast
 import difflib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -46,6 +47,19 @@ def block(config: Mapping[str, Any], name: str) -> dict[str, Any]:
             "what stands in the config"
         )
     return dict(found or {})
+
+
+def read_literal(text: str) -> Any:
+    """Return the number, tuple or list that a text is; the text where it is none.
+
+    Example:
+        >>> read_literal("(60000, 80000)"), read_literal("linear")
+        ((60000, 80000), 'linear')
+    """
+    try:
+        return ast.literal_eval(text)
+    except (MemoryError, RecursionError, SyntaxError, ValueError):
+        return text
 
 
 def refuse_misspelt(given: Collection[str], known: Collection[str], framework: str) -> None:

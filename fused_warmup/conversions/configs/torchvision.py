@@ -1,6 +1,5 @@
 """The command line options of torchvision's reference scripts."""
 
-import ast
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from ...schedules.schedule import Schedule
 from ...schedules.stairs import multi_step, step
 from ...schedules.warmup import constant_warmup, linear_warmup
 from .converted import ConvertedConfig
-from .reading import Options, mapping_of
+from .reading import Options, mapping_of, read_literal
 
 OPTIMIZER = {"opt": "sgd", "momentum": 0.9, "weight_decay": 1e-4}
 WARMUP = {"lr_warmup_epochs": 0, "lr_warmup_decay": 0.01}
@@ -39,6 +38,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "segmentation": OPTIMIZER | WARMUP | {"lr": 0.01, "epochs": 30, "lr_warmup_method": "linear"},
 }
 """Defaults of the scripts' options, as far as they move the rates or are options of SGD."""
+SHORT = {"--wd": "--weight-decay", "-b": "--batch-size", "-j": "--workers"}
 Script = Literal["classification", "detection", "segmentation"]
 
 
@@ -110,7 +110,12 @@ def from_torchvision(
 def _named(arguments: Any) -> Mapping[str, Any]:
     """Options by their names with underscores, whatever they came as."""
     if isinstance(arguments, str):
-        arguments = shlex.split(arguments)
+        try:
+            arguments = shlex.split(arguments)
+        except ValueError as error:
+            raise ValueError(
+                f"{shown(arguments)} is no command line ({error}): write --name value"
+            ) from None
     if isinstance(arguments, Sequence):
         arguments = _of_command_line(arguments)
     given = mapping_of(arguments, "torchvision")
@@ -118,28 +123,23 @@ def _named(arguments: Any) -> Mapping[str, Any]:
 
 
 def _of_command_line(words: Sequence[Any]) -> dict[str, Any]:
+    """What follows each option: one value, several, or none for a flag."""
     found: dict[str, list[Any]] = {}
-    values: list[Any] | None = None
+    option = None
     for word in map(str, words):
-        if word.startswith("--"):
+        value = read_literal(word)
+        if word.startswith("-") and isinstance(value, str):
             name, given, value = word.partition("=")
-            values = found.setdefault({"--wd": "--weight-decay"}.get(name, name), [])
-            values.clear()
-            values += [_read(value)] if given else []
-        elif values is not None:
-            values.append(_read(word))
-    several = ("--lr-steps", "--lr-milestones")
+            option = SHORT.get(name, name)
+            found[option] = [read_literal(value)] if given else []
+        elif option is None:
+            raise ValueError(f"{shown(word)} belongs to no option: write --name value")
+        else:
+            found[option].append(value)
     return {
-        name: each if name in several else (each[0] if each else True)
-        for name, each in found.items()
+        name: values if name == "--lr-steps" or len(values) > 1 else next(iter(values), True)
+        for name, values in found.items()
     }
-
-
-def _read(word: str) -> Any:
-    try:
-        return ast.literal_eval(word)
-    except (SyntaxError, ValueError):
-        return word
 
 
 def _after_warmup(options: Options, main: Schedule, unit: int) -> Schedule:

@@ -2,6 +2,7 @@
 
 import ast
 import operator
+import stat
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,8 @@ MAX_FILES = 32
 """Most files that ``_base_`` leads to."""
 MAX_DEPTH = 200
 """Most levels of a file's syntax."""
+HUGE = 2**63
+"""Numbers from here on are refused: a few lines of squares would fill the memory."""
 ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -89,6 +92,8 @@ class _Reader:
 
 
 def _parsed(path: Path) -> ast.Module:
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait, a device never end
+        raise ValueError(f"{path} is no file: give a config in Python")
     with path.open("rb") as file:
         text = file.read(MAX_BYTES + 1)
     if len(text) > MAX_BYTES:
@@ -130,9 +135,10 @@ def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
             return -_number(operand, known)
         case ast.BinOp(op=op, left=left, right=right) if type(op) in ARITHMETIC:
             try:
-                return ARITHMETIC[type(op)](_number(left, known), _number(right, known))
-            except (ArithmeticError, ValueError):
-                return _refuse(node)
+                result = ARITHMETIC[type(op)](_number(left, known), _number(right, known))
+            except ArithmeticError:
+                _refuse(node)
+            return result if abs(result) < HUGE else _refuse(node)
         case _:
             return _refuse(node)
 
