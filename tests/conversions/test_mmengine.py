@@ -42,6 +42,15 @@ def test_one_scheduler_and_none() -> None:
     assert from_mmengine([dict(COSINE)], epoch_length=2).schedule.steps is None
 
 
+def test_floats_that_are_whole_positions() -> None:
+    drops = {"type": "MultiStepLR", "begin": 0.0, "end": 8.0}
+    wanted = from_mmengine([drops | {"milestones": [4, 6]}], epoch_length=2)
+    assert from_mmengine([drops | {"milestones": [4.0, 6.0]}], epoch_length=2) == wanted
+    converted = {"convert_to_iter_based": True, "milestones": [2.5], "begin": 0.25, "end": 4}
+    by_steps = from_mmengine([drops | converted], epoch_length=2)
+    assert [by_steps.schedule(t) for t in (4, 5)] == pytest.approx([1.0, 0.1])
+
+
 def test_options_of_another_optimizer_are_left() -> None:
     adam = {"type": "AdamW", "lr": 1e-3, "betas": (0.8, 0.99), "weight_decay": 0.05}
     momenta = [{"type": "CosineAnnealingMomentum", "eta_min": 0.4, "by_epoch": False, "end": 8}]
@@ -153,6 +162,8 @@ def test_files_that_cannot_be_read(text: str, message: str, tmp_path: Path) -> N
         ({"type": "LinearLR", "by_epoch": False}, "length of LinearLR is not known"),
         ({"type": "StepLR", "begin": 5, "end": 5, "step_size": 1}, "end=5 of StepLR must lie"),
         ({"type": "StepLR", "step_size": 1, "last_step": 3}, "last_step=3 starts StepLR"),
+        ({"type": "StepLR", "begin": 0.5, "step_size": 1}, "begin must be an integer, got 0.5"),
+        ({"type": "MultiStepLR", "milestones": [7.2]}, "milestones=7.2 of MultiStepLR lies betw"),
         ({"type": "StepLR"}, "StepLR needs step_size"),
         ({"type": "ExponentialLR"}, "ExponentialLR needs gamma"),
         ({"type": "CosineAnnealingLR", "end": 9, "eta_min": 0.1}, r"eta_min=0.1 is a value.*lr="),

@@ -68,7 +68,21 @@ class Arguments:
         """Return a number of ticks of at least 1."""
         if self.options[option] is None:
             raise ValueError(f"{self.name} needs {option}, which has no default: add it")
-        return self.options.count(option, 1) * self.scale
+        return self.ticks(option, self.options[option], 1)
+
+    def ticks(self, option: str, value: float, minimum: int = 0) -> int:
+        """Return a position or a length in ticks.
+
+        Raises:
+            ValueError: It lies between two, where MMEngine would pass it over.
+        """
+        ticks = finite(option, value, 0.0) * self.scale
+        if not ticks.is_integer():
+            raise ValueError(
+                f"{option}={value} of {self.name} lies between two steps of its clock, where it "
+                "would never come: round it"
+            )
+        return whole(option, int(ticks), minimum)
 
     def factor(self, option: str, highest: float = float("inf")) -> float:
         """Return a factor above 0."""
@@ -94,7 +108,7 @@ def _linear(of: Arguments) -> Result:
 def _multi_step(of: Arguments) -> Result:
     given = listed("milestones", of.options["milestones"])
     gamma = of.options.number("gamma")
-    counts = Counter(whole("milestones", each, 0) * of.scale for each in given)
+    counts = Counter(of.ticks("milestones", each) for each in given)
     return Drops(of.length, {n: gamma**count for n, count in counts.items()}), of.base.value
 
 
@@ -119,9 +133,7 @@ def _cosine(of: Arguments) -> Result:
 def _restarts(of: Arguments) -> Result:
     if of.options["eta_min"] is None and of.options["eta_min_ratio"] is None:
         raise ValueError(f"{of.name} needs eta_min or eta_min_ratio: add one, 0 for none")
-    periods = tuple(
-        whole("periods", each, 1) * of.scale for each in listed("periods", of.options["periods"])
-    )
+    periods = tuple(of.ticks("periods", p, 1) for p in listed("periods", of.options["periods"]))
     weights = tuple(
         finite("restart_weights", each, 0.0)
         for each in listed("restart_weights", of.options["restart_weights"])

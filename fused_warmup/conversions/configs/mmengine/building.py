@@ -153,8 +153,10 @@ def _built(kind: str, given: Mapping[str, Any], base: Base, training: Training) 
     scale = unit if converted else 1  # what its numbers are multiplied by
     end = options["end"]
     end = training.end(by_epoch) if end is None else end
-    begin = _ticks("begin", options["begin"], scale)
-    length = None if end is None else _ticks("end", end, scale) - begin
+    begin = _position("begin", options["begin"], unit if converted else None)
+    length = None
+    if end is not None:
+        length = _position("end", end, unit if converted else None) - begin
     if length is not None and length < 1:
         raise ValueError(
             f"end={shown(end)} of {name} must lie after begin={shown(options['begin'])}: make it "
@@ -171,8 +173,8 @@ def _epoch(name: str, training: Training) -> int:
     return training.epoch_length
 
 
-def _ticks(name: str, value: Any, scale: int) -> int:
-    """A position in ticks; only one that is converted may be a part of an epoch."""
-    if scale > 1 or (isinstance(value, float) and value.is_integer()):
-        return int(finite(name, value, 0.0) * scale)
-    return whole(name, value, 0)
+def _position(name: str, value: Any, epoch: int | None) -> int:
+    """A position in ticks; one that is converted may lie within an epoch and is rounded down."""
+    if epoch is not None:
+        return int(finite(name, value, 0.0) * epoch)
+    return whole(name, int(value) if isinstance(value, float) and value.is_integer() else value, 0)
