@@ -98,6 +98,7 @@ def test_plots_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     printed = capsys.readouterr().out
     assert "default, 20 steps, first 0.1" in printed
     assert "0., 20 steps, first 0.01" in printed
+    assert "\noptimizer: fused_warmup.SGD(weight_decay=0.0001, momentum=0.9)" in printed
 
 
 def test_a_recipe_has_its_own_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

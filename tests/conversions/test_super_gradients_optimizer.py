@@ -268,6 +268,13 @@ def test_finetune_takes_the_rates_of_the_model(optimizer: str) -> None:
         assert len(recipe.optimizer(model()).param_groups) == 1
 
 
+def test_parameters_without_names_are_refused() -> None:
+    recipe = from_super_gradients(RECIPE, 2)
+    for take in (recipe.optimizer, recipe.param_groups):
+        with pytest.raises(TypeError, match="got a Parameter: pass the model itself"):
+            take(model().parameters())
+
+
 def test_nothing_is_frozen_where_the_optimizer_fails() -> None:
     net = Layers()
     recipe = from_super_gradients({**RECIPE, "finetune": True}, 2)

@@ -5,9 +5,9 @@ separate_zero_wd_params_groups_for_optimizer).
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-from torch import nn
-from torch._dynamo.eval_frame import OptimizedModule
+from torch import Tensor, nn
 from torch.nn import Module, Parameter
 
 NORMS = (
@@ -31,7 +31,8 @@ def by_name(
     prefixes = [name for name in initial_lr if name != "default"]
     members: dict[str, list[Parameter]] = {name: [] for name in prefixes}
     members["default"] = []
-    for name, parameter in named_parameters:
+    for pair in named_parameters:
+        name, parameter = _checked(pair)
         owners = [prefix for prefix in prefixes if name.startswith(prefix)]
         if len(owners) > 1:
             raise ValueError(
@@ -47,6 +48,16 @@ def by_name(
                 "name or drop it"
             )
     return members
+
+
+def _checked(pair: Any) -> tuple[str, Any]:
+    is_pair = isinstance(pair, tuple) and len(pair) == 2
+    if not (is_pair and isinstance(pair[0], str) and isinstance(pair[1], Tensor)):
+        raise TypeError(
+            f"a recipe divides parameters by their names, got a {type(pair).__name__}: pass the "
+            "model itself"
+        )
+    return pair[0], pair[1]
 
 
 def without_decay(model: Module) -> set[int]:
@@ -66,9 +77,9 @@ def without_decay(model: Module) -> set[int]:
 def unwrapped(model: Module) -> Module:
     """Return the model whose parameters have the names that a recipe knows."""
     while True:
+        inner = getattr(model, "_orig_mod", None)  # of torch.compile
         if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
-            model = model.module
-        elif isinstance(model, OptimizedModule):
-            model = model._orig_mod
-        else:
+            inner = model.module
+        if not isinstance(inner, Module):
             return model
+        model = inner

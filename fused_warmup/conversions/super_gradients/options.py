@@ -101,7 +101,9 @@ def read_options(
             "dict given to Trainer.train, .to_dict() of a TrainingParams object or a recipe's path"
         )
     if "max_epochs" not in training_params:
-        raise ValueError("training_params lacks max_epochs, which has no default: add it")
+        needed = ("max_epochs", "initial_lr")
+        lacking = " and ".join(name for name in needed if training_params.get(name) is None)
+        raise ValueError(f"training_params lacks {lacking}, which have no default: add them")
     params = {**RATES, **training_params}
     _refuse_misspelt(training_params)
     _refuse_cut_epochs(params["max_train_batches"], steps_per_epoch)

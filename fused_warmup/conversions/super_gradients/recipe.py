@@ -127,7 +127,7 @@ class SuperGradientsRecipe:
                 torch's Adam and AdamW read their rates on the device.
 
         Raises:
-            TypeError: An option that the optimizer does not have.
+            TypeError: An option that the optimizer does not have; parameters in place of the model.
             ValueError: The optimizer is unknown or not installed; groups that do not fit the model.
 
         Example:
@@ -189,6 +189,7 @@ class SuperGradientsRecipe:
                 they are in one group then, and a warning says so.
 
         Raises:
+            TypeError: Parameters without names.
             ValueError: A group without parameters, or a parameter in two groups; ``finetune`` and
                 no model.
 
