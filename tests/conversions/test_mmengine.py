@@ -34,6 +34,22 @@ def test_whole_config() -> None:
     assert "left to you: clip_grad=" in str(rates)
 
 
+class Config:
+    """What is no mapping and hands out one's methods, as MMEngine's class does."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(CONFIG, name)
+
+    def __getitem__(self, name: str) -> Any:
+        return CONFIG[name]
+
+
+def test_loaded_config() -> None:
+    assert from_mmengine(Config(), epoch_length=10) == from_mmengine(CONFIG, epoch_length=10)
+
+
 def test_one_scheduler_and_none() -> None:
     alone = from_mmengine({"type": "ExponentialLR", "gamma": 0.9, "by_epoch": False})
     assert alone.schedule.steps is None

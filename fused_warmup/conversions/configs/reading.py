@@ -22,6 +22,8 @@ def mapping_of(given: Any, framework: str) -> Mapping[str, Any]:
         return read_mapping(Path(given))
     if isinstance(given, Mapping):
         return given
+    if hasattr(given, "keys") and hasattr(given, "__getitem__"):  # MMEngine's Config
+        return {key: given[key] for key in given.keys()}  # noqa: SIM118
     if hasattr(given, "__dict__") and not isinstance(given, type):  # argparse's Namespace
         return dict(vars(given))
     raise TypeError(
