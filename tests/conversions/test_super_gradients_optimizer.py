@@ -121,6 +121,33 @@ def test_trajectories_are_those_of_the_trainer(
 
 
 @pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_a_checkpoint_of_super_gradients_goes_on(name: str) -> None:
+    """It has no count, and the rate of the moment: as the documentation says to take it."""
+    params = {**RECIPE, "optimizer": name}
+    recipe = from_super_gradients(params, BATCHES)
+    ours, theirs = model(), model()
+    groups = [{"params": list(theirs.parameters()), "name": "default"}]
+    twin = getattr(torch.optim, name)(groups, lr=0.05, **recipe.optimizer_params)
+    opt = recipe.optimizer(ours)
+    for step in Trainer(params, twin, BATCHES).steps(lambda batch: backward(theirs, batch)):
+        if step == 20:
+            state = copy.deepcopy(twin.state_dict())
+            state["param_groups"][0]["initial_lr"] = recipe.initial_lr["default"]
+            ours.load_state_dict(theirs.state_dict())
+            opt.load_state_dict(state)
+            handle: Any = opt if name == "SGD" else fused_warmup.Attached.of(opt)
+            handle.steps_applied = 20
+        if step >= 20:
+            backward(ours, step)
+            opt.step()
+            opt.zero_grad()
+        twin.step()
+        twin.zero_grad()
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
 def test_a_step_that_amp_skips_does_not_count(name: str) -> None:
     recipe = from_super_gradients({**RECIPE, "optimizer": name, "mixed_precision": True}, 2)
     net = model()
@@ -247,6 +274,20 @@ def test_biases_and_normalization_layers_are_not_decayed(optimizer: str) -> None
     assert [g["name"] for g in opt.param_groups] == [
         name for name in ("backbone", "head", "default") for _ in range(2)
     ]
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_a_model_without_biases_keeps_its_empty_group(optimizer: str) -> None:
+    """SuperGradients' optimizers have it, and so have their checkpoints."""
+    net = nn.Linear(2, 1, bias=False)
+    params = {**RECIPE, "optimizer": optimizer, "zero_weight_decay_on_bias_and_bn": True}
+    opt = from_super_gradients(params, 2).optimizer(net)
+    assert [len(group["params"]) for group in opt.param_groups] == [0, 1]
+    net(torch.ones(1, 2)).sum().backward()
+    before = net.weight.detach().clone()
+    opt.step()
+    assert not torch.equal(net.weight, before)
+    opt.load_state_dict(opt.state_dict())
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])

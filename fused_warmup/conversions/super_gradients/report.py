@@ -47,7 +47,9 @@ def _optimizer_line(recipe: "SuperGradientsRecipe") -> str:
         line += ", driven by fused_warmup.attach"
     if recipe.zero_weight_decay_on_bias_and_bn:
         line += ", biases and normalization layers without weight decay"
-    return f"{line}: recipe.optimizer(model)"
+    on_the_device = name in ("Adam", "AdamW") and "fused" not in recipe.optimizer_params
+    told = ", with fused=True its rates come from the device" if on_the_device else ""
+    return f"{line}: recipe.optimizer(model){told}"
 
 
 def _averaging_line(recipe: "SuperGradientsRecipe") -> str:
