@@ -123,28 +123,23 @@ def converted(framework: Framework, config: str, given: Mapping[str, Any]) -> tu
         for name, theirs in framework.options.items():
             said = said.replace(f"pass {theirs}=", f"pass --{name.replace('_', '-')}")
         raise ValueError(said) from None
-    arguments = [repr(config), *(f"{name}={value!r}" for name, value in options.items())]
+    arguments = [ascii(config), *(f"{name}={value!a}" for name, value in options.items())]
     return result, f"fused_warmup.{framework.convert.__name__}({', '.join(arguments)})"
 
 
 def python(result: Any, call: str) -> str:
     """Return the Python that builds the schedules of a converted config, with comments."""
-    parts = _parts(result)
-    texts = {
-        name: None if value is None else _spelt(value)
-        for name, (value, _) in parts.items()
-        if value is not None
-    }
+    texts = {name: _spelt(value) for name, value in _parts(result).items() if value is not None}
     lines, names = [], set()
     for name, text in texts.items():
         if text is None:
-            lines.append(f"{name} = converted.{parts[name][1]}")
+            lines.append(f"{name} = converted.{name}")
         else:
             lines += _assigned(name, text)
             names |= set(re.findall(r"\b[A-Za-z]\w*(?=[(.])", text)) & set(schedules.__all__)
     head = []
     is_recipe = isinstance(result, SuperGradientsRecipe)
-    if is_recipe or any(text is None for text in texts.values()):
+    if is_recipe or None in texts.values():
         head = ["import fused_warmup", "", f"converted = {call}"]
     if is_recipe:
         lines.append("build_optimizer = converted.optimizer  # of a model")
@@ -168,18 +163,15 @@ def _assigned(name: str, text: str) -> list[str]:
     return [f"{name} = (", *(f"    {link.rstrip()}" for link in links), ")"]
 
 
-def _parts(result: Any) -> dict[str, tuple[Any, str]]:
-    """What to build, by the name of the variable: its value, and where it is in the result."""
+def _parts(result: Any) -> dict[str, Any]:
+    """What to build, by its name in the result."""
+    names = ["lr", "schedule"]
     if isinstance(result, configs.ConvertedConfig):
-        names = ["lr", "schedule", "momentum", "momentum_schedule"]
+        names += ["momentum", "momentum_schedule"]
         names += ["bias_schedule"] * isinstance(result, configs.UltralyticsConfig)
-        return {name: (getattr(result, name), name) for name in names}
-    if len(result.initial_lr) == 1:
-        return {"lr": (result.lr, "lr"), "schedule": (result.schedule, "schedule")}
-    return {
-        "initial_lr": (result.initial_lr, "initial_lr"),
-        "schedules": (result.schedules, "schedules"),
-    }
+    elif len(result.initial_lr) > 1:
+        names = ["initial_lr", "schedules"]
+    return {name: getattr(result, name) for name in names}
 
 
 def _spelt(value: Any) -> str | None:
@@ -190,8 +182,8 @@ def _spelt(value: Any) -> str | None:
         texts = {name: spell(each, LONGEST) for name, each in value.items()}
         if None in texts.values():
             return None
-        return f"{{{', '.join(f'{name!r}: {text}' for name, text in texts.items())}}}"
-    return repr(value)
+        return f"{{{', '.join(f'{name!a}: {text}' for name, text in texts.items())}}}"
+    return ascii(value)
 
 
 def add_convert(commands: Any) -> None:

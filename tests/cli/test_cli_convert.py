@@ -123,11 +123,11 @@ def test_what_is_long_is_built_by_the_converter(capsys: pytest.CaptureFixture[st
 @pytest.mark.usefixtures("files")
 def test_groups_of_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     groups = (
-        "initial_lr: {default: 0.1, backbone: 0.01}\nmax_epochs: 9\nlr_mode: CosineLRScheduler\n"
+        "initial_lr: {default: 0.1, bäckbone: 0.01}\nmax_epochs: 9\nlr_mode: CosineLRScheduler\n"
     )
     Path("recipe.yaml").write_text(groups)
     names = built(printed(capsys, "recipe.yaml", "--steps-per-epoch", "9"))
-    assert names["initial_lr"] == {"default": 0.1, "backbone": 0.01}
+    assert names["initial_lr"] == {"default": 0.1, "bäckbone": 0.01}
     assert names["schedules"] == from_super_gradients("recipe.yaml", 9).schedules
 
 
