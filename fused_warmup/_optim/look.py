@@ -55,7 +55,8 @@ class Look:
 
     # Trainers ask whether a scheduler's optimizer is one of theirs.
     def __eq__(self, other: object) -> bool:
-        return self._of is (other._of if type(other) is Look else other)
+        is_look = issubclass(type(other), Look)
+        return self._of is (other._of if is_look else other)  # type: ignore[attr-defined]
 
     def __hash__(self) -> int:
         return hash(self._of)

@@ -472,13 +472,19 @@ def test_its_face_as_a_scheduler(build: Callable[[], Any]) -> None:
     optimizer = build()
     handle = attach(optimizer, WARMUP)
     scheduler = handle.scheduler()
-    assert scheduler.optimizer is optimizer
-    seen = []
+    look = scheduler.optimizer
+    assert look == optimizer
+    assert isinstance(look, type(optimizer))
+    seen, shown = [], []
     for _ in range(3):
+        shown += [group["lr"] for group in look.param_groups]  # as Lightning's monitor reads it
         step(optimizer)
         scheduler.step()
         seen += scheduler.get_last_lr()
     assert seen == RATES[1:4]
+    assert shown == RATES[:3]
+    with pytest.raises(TypeError, match="only show the rates"):
+        look.param_groups[0]["lr"] = 1.0
     scheduler.load_state_dict(scheduler.state_dict())
     scheduler.base_lrs = [4.0]
     step(optimizer)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..._groups.attached import BASE
+from ..look import Look, ShownGroup
 from ..scheduler import RateInForce
 from .followed import checked_rate
 
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 class AttachedRates(RateInForce):
     """What ``handle.scheduler()`` returns; see `RateInForce`.
 
-    The groups of its ``optimizer`` hold the rate of the last step themselves, for loggers that read
-    groups, and so it is the optimizer itself.
+    The optimizer's own groups hold the rate of the last step. Those of the scheduler's
+    ``optimizer`` show the rate in force, as with torch's schedulers, to loggers that read them.
 
     Args:
         handle: The handle.
@@ -28,8 +29,8 @@ class AttachedRates(RateInForce):
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer."""
-        return self._of.optimizer  # type: ignore[attr-defined]
+        """A look at the optimizer whose groups show the rate in force."""
+        return self.__dict__.setdefault("_look", AttachedLook(self))
 
     @optimizer.setter
     def optimizer(self, value: Any) -> None:
@@ -42,7 +43,7 @@ class AttachedRates(RateInForce):
 
     @base_lrs.setter
     def base_lrs(self, values: Sequence[float | Tensor]) -> None:
-        groups = self.optimizer.param_groups
+        groups = self._of.optimizer.param_groups  # type: ignore[attr-defined]
         if len(values) != len(groups):
             raise ValueError(
                 f"base_lrs={values!r} are no rates for {len(groups)} groups: give each one a number"
@@ -53,3 +54,20 @@ class AttachedRates(RateInForce):
 
     def __reduce__(self) -> Any:
         return self._of.scheduler, ()  # type: ignore[attr-defined]
+
+
+class AttachedLook(Look):
+    """A look at an optimizer with an attached schedule; see `Look`."""
+
+    @property
+    def _of(self) -> Any:
+        return self._scheduler._of.optimizer
+
+    @property
+    def param_groups(self) -> list[ShownGroup]:
+        """The groups, with ``"lr"`` in force."""
+        rates = self._scheduler.get_last_lr()
+        return [
+            ShownGroup({**group, "lr": rate})
+            for group, rate in zip(self._of.param_groups, rates, strict=True)
+        ]
