@@ -102,6 +102,19 @@ def test_the_sane_variant_begins_with_the_first_rate(phase: str, accumulate: int
     assert recipe.lr_at(at) == pytest.approx(0.1 * later, rel=TOLERANCE)
 
 
+@pytest.mark.parametrize("warmup", ["epochs", "batches"])
+def test_the_sane_variant_keeps_to_the_schedulers_own_course(warmup: str) -> None:
+    """SuperGradients lets LinearLR multiply what the warm-up leaves: to thrice initial_lr."""
+    mode = {"LinearLR": {"total_iters": 2, "phase": "TRAIN_EPOCH_END"}}
+    params = {"initial_lr": 0.1, "max_epochs": 6, "lr_mode": mode, **WARMUPS[warmup]}
+    sane = from_super_gradients(params, steps_per_epoch=4, faithful=False)
+    assert sane.lr_at(sane.steps - 1) == pytest.approx(0.1)
+    first = 2 if warmup == "epochs" else 0
+    assert sane.lr_at(4 * (first + 1)) == pytest.approx(0.1 * 2 / 3)
+    faithful = from_super_gradients(params, steps_per_epoch=4)
+    assert faithful.lr_at(faithful.steps - 1) == pytest.approx(0.3)
+
+
 def test_each_group_follows_its_own() -> None:
     mode = {"CyclicLR": {"base_lr": 0.1, "max_lr": 0.4, "step_size_up": 4, "phase": PHASES[2]}}
     rates = {"default": 0.2, "head": 0.8}

@@ -27,7 +27,7 @@ from ..two_rates import TwoRates
 from .followed import SCHEDULE, Followed, checked_rate, follow
 from .groups import Groups
 from .saving import Saving, compare
-from .shown import AttachedRates
+from .shown import AttachedRates, text_of
 from .takes import remedy
 
 
@@ -310,20 +310,7 @@ class Attached:
         return Attached, (self.optimizer,)
 
     def __repr__(self) -> str:
-        name = type(self.optimizer).__name__
-        lines = [f"Attached({name}, {len(self._groups.followed)} groups)"]
-        for part in self._groups.parts:
-            own = [i for i, each in enumerate(self._groups.followed) if each in part.members]
-            which = ", ".join(map(str, own))
-            if part.gets_tensor:
-                lines.append(f"  groups {which}: tensors that {part.device} fills in each step")
-            else:
-                better = remedy(self.optimizer)
-                lines.append(
-                    f"  groups {which}: numbers from a count on the host; for rates on the device "
-                    f"{better}"
-                )
-        return "\n".join(lines)
+        return text_of(self.optimizer, self._groups)
 
 
 def find(optimizer: Any) -> Attached | None:

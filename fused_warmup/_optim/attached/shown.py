@@ -1,16 +1,19 @@
-"""A scheduler's face for an attached schedule."""
+"""What others see of an attached schedule: a scheduler's face, and a text."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ..._groups.attached import BASE
 from ..look import Look, ShownGroup
 from ..scheduler import RateInForce
 from .followed import checked_rate
+from .takes import remedy
 
 if TYPE_CHECKING:
+    from .groups import Groups
     from .handle import Attached
 
 
@@ -71,3 +74,19 @@ class AttachedLook(Look):
             ShownGroup({**group, "lr": rate})
             for group, rate in zip(self._of.param_groups, rates, strict=True)
         ]
+
+
+def text_of(optimizer: Optimizer, groups: "Groups") -> str:
+    """Return what ``str(handle)`` says: which groups get tensors, and how others would."""
+    lines = [f"Attached({type(optimizer).__name__}, {len(groups.followed)} groups)"]
+    for part in groups.parts:
+        own = [i for i, each in enumerate(groups.followed) if each in part.members]
+        which = ", ".join(map(str, own))
+        if part.gets_tensor:
+            lines.append(f"  groups {which}: tensors that {part.device} fills in each step")
+        else:
+            lines.append(
+                f"  groups {which}: numbers from a count on the host; for rates on the device "
+                f"{remedy(optimizer)}"
+            )
+    return "\n".join(lines)

@@ -77,7 +77,7 @@ def from_super_gradients(
     ``lr_mode`` may be a mapping to one of torch's schedulers, as
     ``{"StepLR": {"step_size": 30, "phase": "TRAIN_EPOCH_END"}}``: stepped as an epoch starts or
     ends, after a step (``TRAIN_BATCH_STEP``) or before it (``TRAIN_BATCH_END``), from epoch W on,
-    over the rate that the warm-up has left. ``faithful=False`` begins each with its own first rate.
+    over the rate that the warm-up has left. With ``faithful=False`` each keeps to its own course.
     ReduceLROnPlateau stays yours to step: it scales the base of what `optimizer` returns.
 
     Args:

@@ -38,11 +38,11 @@ def torch_timeline(options: Options, mode: TorchMode, initial_lr: float, start: 
         run.step(int(early))
     elif in_first_epoch:  # a scheduler that steps as epoch 0 starts is overwritten until it ends
         run.step(int(early))
-        run.factor = assigned[-1].value_at(options.total_steps)
+        run.leave(assigned[-1].value_at(options.total_steps))
         run.step(1)
         first = 1
     else:
-        run.factor = assigned[-1].value_at(options.total_steps)
+        run.leave(assigned[-1].value_at(options.total_steps))
         run.step(int(early))
     at = options.step_at(first)
     return run.after(assigned, at, run.by_batches(at, first) if by_batch else run.by_epochs(first))
@@ -67,12 +67,13 @@ class _Run:
 
     @property
     def factor(self) -> float:
-        """The factor on the base rate in force, which a warm-up assigns."""
+        """The factor on the base rate in force."""
         return float(self._group["lr"]) / self._initial_lr
 
-    @factor.setter
-    def factor(self, value: float) -> None:
-        self._group["lr"] = value * self._initial_lr
+    def leave(self, factor: float) -> None:
+        """Let a warm-up leave a factor, of which most schedulers make the next."""
+        if self._options.faithful:
+            self._group["lr"] = factor * self._initial_lr
 
     def step(self, times: int) -> None:
         """Step the scheduler itself."""
@@ -138,15 +139,14 @@ class _Run:
         early = self._phase == BATCH_END and options.faithful
         factors = []
         for batch in range(batches):
-            self.factor = start + (1.0 - start) * batch / max(batches - 1, 1)
+            assigned = start + (1.0 - start) * batch / max(batches - 1, 1)
+            self.leave(assigned)
             self.step(int(early))
             completes = (batch + 1) % accumulate == 0
             if completes if options.faithful else batch % accumulate == 0:
-                factors.append(self.factor)
+                factors.append(self.factor if options.faithful else assigned)
             by_step = self._phase == BATCH_STEP
             self.step(int(completes if by_step else not early))
-        if not options.faithful:
-            self.factor = 1.0
         steps = min(len(factors), options.total_steps)
         head = [table(factors).segments[0]] if factors else []
         return self.after(head, steps, self.by_batches(steps, 0, batches))
