@@ -394,7 +394,16 @@ def test_sgd_averages_in_its_own_step() -> None:
     net = model()
     opt = recipe.optimizer(net)
     assert opt.param_groups[0]["ema_decay"] == 0.9
-    assert "ema_decay" not in recipe.optimizer(net, torch.optim.SGD).param_groups[0]
+    with pytest.warns(
+        UserWarning, match=r"of fused_warmup\.SGD, SGD of torch\.optim\.sgd does not"
+    ):
+        assert "ema_decay" not in recipe.optimizer(net, torch.optim.SGD).param_groups[0]
+    ours = from_super_gradients({**params, "optimizer": fused_warmup.SGD}, 2)
+    assert "SGD(): recipe.optimizer(model)" in str(ours)
+    assert ours.optimizer(net).param_groups[0]["ema_decay"] == 0.9
+    lars = from_super_gradients({**params, "optimizer": fused_warmup.LARS}, 2)
+    assert "LARS(): recipe.optimizer(model)\naverages: decay 0.9, by recipe.ave" in str(lars)
+    assert type(lars.optimizer(net)) is fused_warmup.LARS
     with pytest.raises(ValueError, match="ema=False"):
         from_super_gradients(RECIPE, 2).averaged_model(net)
 

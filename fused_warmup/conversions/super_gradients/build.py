@@ -27,11 +27,16 @@ def build(
         averaging: More options, for `SGD` alone.
         schedule: What groups follow that are added later.
     """
-    is_sgd = isinstance(cls, type) and issubclass(cls, SGD)
-    optimizer: Optimizer = cls(groups, **{**(averaging if is_sgd else {}), **options})
+    own = averaging if makes_averages(cls) else {}
+    optimizer: Optimizer = cls(groups, **{**own, **options})
     if not isinstance(optimizer, CountedOptimizer):
         attach(optimizer, schedule)
     return optimizer
+
+
+def makes_averages(cls: Any) -> bool:
+    """Tell whether a class averages parameters in its step: `SGD` does."""
+    return isinstance(cls, type) and issubclass(cls, SGD)
 
 
 def drive(optimizer: Optimizer, schedules: Mapping[str, Schedule]) -> Optimizer:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from ..._optim.counted import CountedOptimizer
 from ..._optim.sgd import SGD
 from ...schedules.checks import shown
 from .names import OPTIMIZER
@@ -65,12 +66,19 @@ def name_of(optimizer: Any) -> str:
     return getattr(optimizer, "__name__", None) or type(optimizer).__name__
 
 
+def follows_by_itself(optimizer: Any) -> bool:
+    """Tell whether what is named, or takes its place, is an optimizer of this package."""
+    cls = type(optimizer) if isinstance(optimizer, Optimizer) else optimizer
+    is_ours = isinstance(cls, type) and issubclass(cls, CountedOptimizer)
+    return is_ours or becomes_sgd(optimizer)
+
+
 def becomes_sgd(optimizer: Any) -> bool:
-    """Tell whether `fused_warmup.SGD` takes the place of what is named: of torch's SGD alone."""
-    return optimizer is torch.optim.SGD or (
-        isinstance(optimizer, str)
-        and (_known(optimizer) == "SGD" or optimizer == "torch.optim.SGD")
-    )
+    """Tell whether what is named is `fused_warmup.SGD`, or torch's, whose place that takes."""
+    if isinstance(optimizer, type):
+        return optimizer is torch.optim.SGD or issubclass(optimizer, SGD)
+    paths = ("torch.optim.SGD", "fused_warmup.SGD")
+    return isinstance(optimizer, str) and (_known(optimizer) == "SGD" or optimizer in paths)
 
 
 def class_of(optimizer: Any) -> Any:
@@ -87,7 +95,7 @@ def class_of(optimizer: Any) -> Any:
                 f"the recipe's optimizer is {optimizer!r}, it must be a class of optimizers: name "
                 "one, or pass optimizer_class="
             )
-    if becomes_sgd(optimizer):
+    if optimizer is torch.optim.SGD:
         return SGD
     if isinstance(optimizer, Optimizer) or not callable(optimizer):
         raise TypeError(

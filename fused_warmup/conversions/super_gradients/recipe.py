@@ -11,8 +11,8 @@ from ..._advice import advise
 from ...schedules.schedule import Schedule
 from . import groups
 from .averaging import averaged_model
-from .build import build, drive
-from .optimizer import class_of
+from .build import build, drive, makes_averages
+from .optimizer import becomes_sgd, class_of, name_of
 from .options import Options
 from .rates import read_rates, schedules_of
 from .report import report
@@ -148,6 +148,12 @@ class SuperGradientsRecipe:
         if optimizer_class is None and isinstance(self.named, Optimizer):
             return drive(self.named, recipe.schedules)
         cls = optimizer_class or self.optimizer_class
+        if self.averaging and becomes_sgd(self.named) and not makes_averages(cls):
+            advise(
+                f"the recipe averages in the step of fused_warmup.SGD, {name_of(cls)} of "
+                f"{cls.__module__} does not: call recipe.averaged_model(model), and its "
+                "update_parameters(model) after each step"
+            )
         members = recipe._members(model)
         divided = recipe._divided(model, members)
         options = {**self.optimizer_params, **options}

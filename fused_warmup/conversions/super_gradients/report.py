@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...schedules.checks import shown
 from .names import ELSEWHERE, KNOWN, NO_PARAMETERS
-from .optimizer import becomes_sgd, name_of, named
+from .optimizer import becomes_sgd, follows_by_itself, name_of, named
 from .torch_mode import PLATEAU, TorchMode
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ def report(recipe: "SuperGradientsRecipe") -> str:
 
 def _optimizer_line(recipe: "SuperGradientsRecipe") -> str:
     options = ", ".join(f"{name}={shown(each)}" for name, each in recipe.optimizer_params.items())
-    sgd = becomes_sgd(recipe.named)
-    name = "fused_warmup.SGD" if sgd else name_of(recipe.named)
+    name = "fused_warmup.SGD" if becomes_sgd(recipe.named) else name_of(recipe.named)
     line = f"optimizer: {name}({options})"
-    if not sgd:
+    if not follows_by_itself(recipe.named):
         line += ", driven by fused_warmup.attach"
     if recipe.zero_weight_decay_on_bias_and_bn:
         line += ", biases and normalization layers without weight decay"
