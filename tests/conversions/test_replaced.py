@@ -187,7 +187,7 @@ def test_timms_scheduler_under_way_is_refused() -> None:
 
 def test_timms_scheduler_beside_another_is_refused() -> None:
     old, scheduler = timms()
-    with pytest.raises(ValueError, match="one of them is timm's, which must be alone"):
+    with pytest.raises(ValueError, match="one of them is timm's or ignite's, which must be alone"):
         convert(old, [scheduler, ExponentialLR(old, 0.9)])
 
 
