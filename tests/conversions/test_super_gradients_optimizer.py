@@ -382,6 +382,7 @@ def test_averages_of_any_optimizer_are_those_of_its_formula(
             saved = averaged.state_dict()
             averaged = recipe.averaged_model(net)
             averaged.load_state_dict(saved)
+            averaged = copy.deepcopy(averaged)
     for name, value in averaged.module.state_dict().items():
         torch.testing.assert_close(value, want[name], rtol=1e-12, atol=1e-14)
     assert not averaged.training

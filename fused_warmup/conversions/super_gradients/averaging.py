@@ -1,11 +1,10 @@
 """What training parameters say of averaging the weights: ``ema`` and ``ema_params``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from ...schedules.averages import ema_ramp, ema_threshold
 from ...schedules.checks import finite, shown
@@ -60,32 +59,34 @@ def _given(params: Mapping[str, Any], name: str, default: Any) -> Any:
     return default if value is None else value
 
 
-def averaged_model(model: torch.nn.Module, averaging: Mapping[str, Any]) -> Any:
-    """Return torch's AveragedModel over a model, with the decays of a recipe.
+class Averaged(AveragedModel):
+    """torch's AveragedModel with the decays of a recipe, of buffers too.
 
-    It starts as a copy, as SuperGradients' does: torch's own would copy the first update.
+    It starts as a copy of the model and its first update is an average, as in SuperGradients;
+    torch's own copies the first update. Whole numbers stay as they are.
+
+    Args:
+        model: The model.
+        averaging: `SGD`'s options of averages.
     """
-    update: Any = Update(averaging["ema_decay"], averaging.get("ema_schedule"))
-    averaged = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=update, use_buffers=True
-    ).eval()
-    averaged.n_averaged.fill_(1)
-    return averaged
 
+    def __init__(self, model: torch.nn.Module, averaging: Mapping[str, Any]) -> None:
+        super().__init__(model, multi_avg_fn=self._average, use_buffers=True)
+        self._base: float = averaging["ema_decay"]
+        self._schedule: Schedule | None = averaging.get("ema_schedule")
+        self._decay = 0.0
+        self.n_averaged.fill_(1)
+        self.eval()
 
-@dataclass(frozen=True)
-class Update:
-    """One update of the averages, ``ema * decay + (1 - decay) * value``, integers left alone."""
-
-    decay: float
-    schedule: Schedule | None
+    def update_parameters(self, model: torch.nn.Module) -> None:
+        """Update the averages, after a step of the optimizer."""
+        # On the host, where the count is: what torch hands on may be on a device.
+        updates = int(self.n_averaged) - 1
+        self._decay = self._base * (1.0 if self._schedule is None else self._schedule(updates))
+        super().update_parameters(model)
 
     @torch.no_grad()
-    def __call__(self, averages: list[Tensor], values: list[Tensor], count: Any) -> None:
-        """Update averages; ``count`` is 1 for the first."""
-        if not averages[0].is_floating_point():
-            return
-        factor = 1.0 if self.schedule is None else self.schedule(int(count) - 1)
-        decay = self.decay * factor
-        torch._foreach_mul_(averages, decay)
-        torch._foreach_add_(averages, values, alpha=1.0 - decay)
+    def _average(self, averages: Any, values: Any, count: Any) -> None:
+        if averages[0].is_floating_point():
+            torch._foreach_mul_(averages, self._decay)
+            torch._foreach_add_(averages, values, alpha=1.0 - self._decay)

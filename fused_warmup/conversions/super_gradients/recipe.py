@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from ..._advice import advise
 from ...schedules.schedule import Schedule
 from . import groups
-from .averaging import averaged_model
+from .averaging import Averaged
 from .build import build, drive, makes_averages
 from .optimizer import becomes_sgd, class_of, name_of
 from .options import Options
@@ -222,7 +222,7 @@ class SuperGradientsRecipe:
         recipe._freeze(members)
         return divided
 
-    def averaged_model(self, model: Module) -> Any:
+    def averaged_model(self, model: Module) -> Averaged:
         """Return a model whose weights and buffers are averages, for any optimizer.
 
         torch's ``AveragedModel`` with the decays of ``ema`` and ``ema_params``. Call its
@@ -234,7 +234,7 @@ class SuperGradientsRecipe:
         """
         if not self.averaging:
             raise ValueError("the recipe has ema=False, there is nothing to average: set ema=True")
-        return averaged_model(groups.unwrapped(model), self.averaging)
+        return Averaged(groups.unwrapped(model), self.averaging)
 
     def _members(
         self, model: Module | Iterable[tuple[str, Parameter]]
