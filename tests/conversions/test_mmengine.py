@@ -155,6 +155,8 @@ def test_file_replaces_what_it_deletes(tmp_path: Path) -> None:
         ("_base_ = 'config.py'", "more than 32 files"),
         ("a = 9999999999\nb = a * a\nparam_scheduler = [b]", "by 'b' in line 3"),
         ("param_scheduler = -open()", r"by 'open\(\)' in line 1"),
+        ("with read_base():\n    from .base import *", r"has its bases by read_base\(\)"),
+        ("_base_ = base()", r"says _base_ by 'base\(\)' in line 1"),
         ("x = 3", "param_scheduler must be a list of dicts, got None"),
         ("x = " + "-" * 300 + "1", "more than 200 levels"),
     ],
@@ -163,6 +165,76 @@ def test_files_that_cannot_be_read(text: str, message: str, tmp_path: Path) -> N
     file = tmp_path / "config.py"
     file.write_text(text + "\n")
     with pytest.raises(ValueError, match=message):
+        from_mmengine(file)
+
+
+SCHEDULERS = "param_scheduler = [dict(type='StepLR', step_size=2)]\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "param_scheduler[0]['step_size'] = 3",
+        "param_scheduler += [dict(type='ExponentialLR', gamma=0.9)]",
+        "param_scheduler[0].update(gamma=0.5)",
+        "same = param_scheduler[0]\nsame['gamma'] = 0.5",
+        "same = param_scheduler\nsame += [1]",
+        "inside = dict(its=param_scheduler)\nf(inside)",
+        "x = param_scheduler.pop()",
+        "if True:\n    param_scheduler = []",
+        "for each in param_scheduler:\n    each['gamma'] = 0.5",
+        "a = param_scheduler = []",
+        "param_scheduler, a = [], 1",
+        "del param_scheduler",
+        "def f():\n    global param_scheduler",
+        "exec('param_scheduler = []')",
+        "class param_scheduler: pass",
+    ],
+)
+def test_code_that_is_not_read_may_change_the_rates(code: str, tmp_path: Path) -> None:
+    (tmp_path / "base.py").write_text(SCHEDULERS)
+    file = tmp_path / "config.py"
+    file.write_text(f"{SCHEDULERS}{code}\n")
+    with pytest.raises(ValueError, match=r"says param_scheduler by .* in line [23], only"):
+        from_mmengine(file, epoch_length=2)
+    of_base = code.replace("param_scheduler", "_base_.param_scheduler")
+    if code.startswith(("param_scheduler[", "same", "inside", "exec")):
+        file.write_text(f"_base_ = 'base.py'\n{of_base}\n")
+        with pytest.raises(ValueError, match="says param_scheduler by"):
+            from_mmengine(file, epoch_length=2)
+
+
+def test_number_that_code_has_changed(tmp_path: Path) -> None:
+    file = tmp_path / "config.py"
+    file.write_text("size = 1\nsize *= 2\n" + SCHEDULERS.replace("2", "size"))
+    with pytest.raises(ValueError, match="says param_scheduler by 'size' in line 3"):
+        from_mmengine(file)
+
+
+def test_file_refers_to_items_and_to_what_is_below(tmp_path: Path) -> None:
+    file = tmp_path / "config.py"
+    file.write_text(
+        "import copy\n"
+        "_base_ = ['base.py']\n"
+        "print(_base_.every)\n"
+        "_base_.model.depth = 3\n"
+        "sizes = dict({'a.b': [_base_.every * 3]})\n"
+        "param_scheduler = [dict(type='StepLR', step_size=sizes['a.b'][0], "
+        "end=_base_.train_cfg.max_epochs)]\n"
+    )
+    (tmp_path / "base.py").write_text("every = 2\nmodel = dict()\ntrain_cfg = dict(max_epochs=9)\n")
+    wanted = from_mmengine(
+        [{"type": "StepLR", "step_size": 6, "end": 9}], epoch_length=2, max_epochs=9
+    )
+    assert from_mmengine(file, epoch_length=2).schedule == wanted.schedule
+
+
+def test_dicts_that_would_be_merged_for_ever(tmp_path: Path) -> None:
+    twice = "".join(f"a{i} = dict(p=a{i - 1}, q=a{i - 1})\n" for i in range(1, 30))
+    (tmp_path / "base.py").write_text(f"a0 = dict(x=1)\n{twice}")
+    file = tmp_path / "config.py"
+    file.write_text(f"_base_ = 'base.py'\na0 = dict(x=1)\n{twice}")
+    with pytest.raises(ValueError, match="merge more than 100000 dicts"):
         from_mmengine(file)
 
 

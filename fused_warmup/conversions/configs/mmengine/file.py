@@ -1,56 +1,58 @@
 """Reads a ``.py`` config of MMEngine without running it: it may come from anybody."""
 
 import ast
-import operator
 import stat
 import warnings
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ....schedules.checks import listed, shown
+from .literals import Changed, Names, NotLiteral, Unknown, unknown_in
 
 WANTED = ("param_scheduler", "optim_wrapper", "train_cfg")
 """What is read of a config."""
 MAX_BYTES = 1_000_000
 MAX_FILES = 32
 """Most files that ``_base_`` leads to."""
+MAX_MERGES = 100_000
+"""Most dicts that are put over others."""
 MAX_DEPTH = 200
 """Most levels of a file's syntax."""
-HUGE = 2**63
-"""Numbers from here on are refused: a few lines of squares would fill the memory."""
-ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-}
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """Return what a config file assigns, over the files that it names under ``_base_``.
 
-    Only literals, ``dict(...)``, arithmetic of numbers, and names that the file assigns before are
-    understood. What is none of these and concerns the rates is an error, anything else is passed
-    over.
+    Only literals, ``dict(...)``, arithmetic of numbers, names that the file assigns before, and
+    items of these or of ``_base_`` are understood. What is none of these and concerns the rates is
+    an error, anything else is passed over.
 
     Raises:
         OSError: A file cannot be read.
         ValueError: It is no Python, too large, or works out the rates in another way.
     """
-    return {name: value for name, value in _Reader().read(path).items() if name in WANTED}
+    reader = _Reader()
+    found = reader.read(path)
+    wanted = {name: found[name] for name in WANTED if name in found}
+    for name, value in wanted.items():
+        if unknown := unknown_in(value, reader.changed):
+            raise _not_literal(path, name, unknown.code)
+    return wanted
 
 
-class _NotLiteral(ValueError):
-    """An expression that is not read."""
+def _not_literal(path: Path, name: str, code: object) -> ValueError:
+    return ValueError(
+        f"{path} says {name} by {code}, only literals, dict(...), arithmetic and names assigned "
+        "before are read: write it out, or load the config with MMEngine and pass it"
+    )
 
 
 class _Reader:
     """The files of one config."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self._count = self._merges = 0
+        self.changed: Changed = {}
 
     def read(self, path: Path) -> dict[str, Any]:
         self._count += 1
@@ -60,35 +62,72 @@ class _Reader:
                 "limit: give the param_scheduler alone"
             )
         tree = _parsed(path)
-        own: dict[str, Any] = {}
+        names = Names(self._below(path, tree), self.changed)
         for statement in tree.body:
             match statement:
-                case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                    self._assign(path, own, name, value)
-                case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                    self._assign(path, own, name, value)
-        below: dict[str, Any] = {}
-        bases = own.pop("_base_", [])
-        for base in [bases] if isinstance(bases, str) else listed("_base_", bases):
-            if "::" in str(base):
-                raise ValueError(
-                    f"{path} has the base {shown(base)} of another package, only files beside it "
-                    "are read: give the param_scheduler alone"
-                )
-            below |= self.read(path.parent / str(base))
-        return _merged(below, own)
+                case ast.Assign(targets=[ast.Name(id="_base_")]):
+                    pass  # read before
+                case (
+                    ast.Assign(targets=[ast.Name(id=name)], value=value)
+                    | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+                ):
+                    _assign(names, name, value)
+                case ast.With(items=[ast.withitem(ast.Call(func=ast.Name(id="read_base")))]):
+                    raise ValueError(
+                        f"{path} has its bases by read_base(), only files that _base_ names are "
+                        "read: load the config with MMEngine and pass it"
+                    )
+                case _:
+                    names.doubt(statement)
+        return self._merged(names.below, names.values)
 
-    def _assign(self, path: Path, own: dict[str, Any], name: str, value: ast.expr) -> None:
-        try:
-            own[name] = _value(value, own)
-        except _NotLiteral as error:
-            if name in (*WANTED, "_base_"):
-                raise ValueError(
-                    f"{path} says {name} by {error}, only literals, dict(...), arithmetic and "
-                    "names assigned before are read: write it out, or load the config with "
-                    "MMEngine and pass its param_scheduler"
-                ) from None
-            own.pop(name, None)
+    def _below(self, path: Path, tree: ast.Module) -> dict[str, Any]:
+        """What the files assign that a file names under ``_base_``."""
+        below: dict[str, Any] = {}
+        for statement in tree.body:
+            match statement:
+                case ast.Assign(targets=[ast.Name(id="_base_")], value=value):
+                    try:
+                        bases = Names({}, {}).value(value)
+                    except NotLiteral as error:
+                        raise _not_literal(path, "_base_", error) from None
+                    for base in [bases] if isinstance(bases, str) else listed("_base_", bases):
+                        if "::" in str(base):
+                            raise ValueError(
+                                f"{path} has the base {shown(base)} of another package, only files "
+                                "beside it are read: give the param_scheduler alone"
+                            )
+                        below |= self.read(path.parent / str(base))
+        return below
+
+    def _merged(self, below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+        """Merge dicts, unless one says ``_delete_``, as MMEngine does; replace all else."""
+        self._merges += 1
+        if self._merges > MAX_MERGES:  # few lines of dicts that hold one twice make ever more
+            raise ValueError(
+                f"the files that _base_ leads to merge more than {MAX_MERGES} dicts, which is the "
+                "limit: give the param_scheduler alone"
+            )
+        merged = dict(below)
+        for name, value in above.items():
+            old = below.get(name)
+            if isinstance(value, dict):
+                alone = value.get("_delete_", False)
+                plain = {key: each for key, each in value.items() if key != "_delete_"}
+                if alone or not isinstance(old, dict | Unknown):
+                    value = plain
+                else:
+                    value = old if isinstance(old, Unknown) else self._merged(old, plain)
+            merged[name] = value
+        return merged
+
+
+def _assign(names: Names, name: str, value: ast.expr) -> None:
+    try:
+        names.values[name] = names.value(value)
+    except NotLiteral as error:
+        names.doubt(value)
+        names.values[name] = Unknown(str(error))
 
 
 def _parsed(path: Path) -> ast.Module:
@@ -111,60 +150,3 @@ def _parsed(path: Path) -> ast.Module:
         level = [child for node in level for child in ast.iter_child_nodes(node)]
         depth += 1
     return tree
-
-
-def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
-    """Work out a literal, a ``dict(...)``, arithmetic of numbers or a name that is known."""
-    match node:
-        case ast.Constant(value=value):
-            return value
-        case ast.Name(id=name) if name in known:
-            return known[name]
-        case ast.Name(id=name):  # a class of MMEngine that the file has imported
-            return name if name[:1].isupper() else _refuse(node)
-        case ast.List(elts=items) | ast.Tuple(elts=items):
-            return [_value(item, known) for item in items]
-        case ast.Dict(keys=keys, values=values) if None not in keys:
-            pairs = zip(keys, values, strict=True)
-            return {_key(key, known): _value(value, known) for key, value in pairs if key}
-        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=items):
-            if any(item.arg is None for item in items):
-                _refuse(node)
-            return {str(item.arg): _value(item.value, known) for item in items}
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_number(operand, known)
-        case ast.BinOp(op=op, left=left, right=right) if type(op) in ARITHMETIC:
-            try:
-                result = ARITHMETIC[type(op)](_number(left, known), _number(right, known))
-            except ArithmeticError:
-                _refuse(node)
-            return result if abs(result) < HUGE else _refuse(node)
-        case _:
-            return _refuse(node)
-
-
-def _key(node: ast.expr, known: Mapping[str, Any]) -> str | int | float | None:
-    key = _value(node, known)
-    return key if isinstance(key, str | int | float | None) else _refuse(node)
-
-
-def _number(node: ast.expr, known: Mapping[str, Any]) -> float:
-    value = _value(node, known)
-    return value if isinstance(value, int | float) else _refuse(node)
-
-
-def _refuse(node: ast.expr) -> Any:
-    raise _NotLiteral(f"{shown(ast.unparse(node))} in line {node.lineno}")
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Dicts are merged, unless one says ``_delete_``, as MMEngine does; all else is replaced."""
-    merged = dict(below)
-    for name, value in above.items():
-        if isinstance(value, dict):
-            alone = value.get("_delete_", False)
-            plain = {key: each for key, each in value.items() if key != "_delete_"}
-            old = below.get(name)
-            value = _merged(old, plain) if isinstance(old, dict) and not alone else plain
-        merged[name] = value
-    return merged
