@@ -42,12 +42,21 @@ STORAGE: list[Storage] = [
 
 def cases(kind: dict[str, Any], storage: Storage) -> list[dict[str, Any]]:
     """All options for a kind of optimizer and its storage, or a fifth of them."""
-    options = [
+    return _all(kind, storage) if WHOLE else fifth(kind, storage)
+
+
+def fifth(kind: dict[str, Any], storage: Storage) -> list[dict[str, Any]]:
+    """A fifth of the options for a kind of optimizer and its storage, by their own seed."""
+    options = _all(kind, storage)
+    seed = KINDS.index(kind) * len(STORAGE) + STORAGE.index(storage)
+    return random.Random(seed).sample(options, len(options) // 5)
+
+
+def _all(kind: dict[str, Any], storage: Storage) -> list[dict[str, Any]]:
+    return [
         {"lr": 0.25, **options, **averages, **kind, "master_weights": storage[1]}
         for options, averages in itertools.product(OPTIONS, AVERAGES)
     ]
-    seed = KINDS.index(kind) * len(STORAGE) + STORAGE.index(storage)
-    return options if WHOLE else random.Random(seed).sample(options, len(options) // 5)
 
 
 def trained(
