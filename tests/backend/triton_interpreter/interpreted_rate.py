@@ -129,7 +129,7 @@ def test_a_tensor_lr_is_read_when_the_step_runs(dtype, monkeypatch):
         {"weight_decay": torch.tensor(0.01), "dampening": torch.tensor(0.5), "momentum": 0.9},
         {"lr": np.array(1, dtype=np.uint8), "weight_decay": torch.tensor([0.5]).bfloat16()},
         {"maximize": torch.tensor(True), "momentum": 0.9, "nesterov": 2.0},
-        {"maximize": None, "momentum": True, "weight_decay": np.float32(0.01)},
+        {"maximize": None, "momentum": 1, "weight_decay": np.float32(0.01)},
     ],
     ids=str,
 )
