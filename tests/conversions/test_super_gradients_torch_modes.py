@@ -122,7 +122,32 @@ def test_each_group_follows_its_own() -> None:
     for name in rates:
         got = [recipe.lr_at(t, name) for t in range(8)]
         assert got == pytest.approx([0.1, 0.175, 0.25, 0.325, 0.4, 0.325, 0.25, 0.175])
-    assert "momentum_from_torch" in str(recipe)
+    assert "momentum: CyclicLR's cycle, in the step" in str(recipe)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("warmup", ["none", "epochs", "batches"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_the_momentum_cycles_with_the_rate(phase: str, warmup: str, accumulate: int) -> None:
+    mode = {"CyclicLR": {**SCHEDULERS["CyclicLR"], "max_momentum": 0.95, "phase": phase}}
+    params = {"initial_lr": 0.1, "max_epochs": 5, "lr_mode": mode, **WARMUPS[warmup]}
+    params["batch_accumulate"] = accumulate
+    twin = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    trainer = Trainer(params, twin, 4)
+    twin._opt_called = True
+    want = [twin.param_groups[0]["momentum"] for _ in trainer.steps(lambda _: None)]
+    recipe = from_super_gradients(params, 4)
+    opt = recipe.optimizer(torch.nn.Linear(1, 1))
+    group: Any = opt.param_groups[0]
+    assert group["momentum"] == 0.95
+    factors = group["momentum_schedule"].schedule
+    got = [0.95 * factors(t) for t in range(recipe.steps)]
+    assert got == pytest.approx(want, rel=TOLERANCE)
+    adam = from_super_gradients({**params, "optimizer": "Adam"}, 4)
+    assert "CyclicLR moves the momentum, betas[0], too" in str(adam)
+    adam.optimizer(torch.nn.Linear(1, 1))
+    mode["CyclicLR"]["cycle_momentum"] = False
+    assert from_super_gradients(params, 4).momentum == {}
 
 
 def test_a_phase_may_be_the_enum_or_hydras_call_of_it() -> None:

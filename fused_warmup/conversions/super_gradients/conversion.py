@@ -15,6 +15,7 @@ from .options import EPOCH_WARMUP, Options, read_options
 from .rates import rates_of, read_rates, schedules_of
 from .recipe import SuperGradientsRecipe
 from .report import VERSION, left_to_you, of_no_concern, unknown
+from .torch_timeline import torch_momentum
 
 
 def from_super_gradients(
@@ -132,6 +133,7 @@ def from_super_gradients(
         _summary(options, initial_lr, starts),
         optimizer_params(params),
         read_averaging(params, options),
+        momentum=torch_momentum(options, options.torch_mode) if options.torch_mode else {},
         named=named(params),
         zero_weight_decay_on_bias_and_bn=bool(params.get("zero_weight_decay_on_bias_and_bn")),
         clip_grad_norm=None

@@ -25,6 +25,8 @@ def report(recipe: "SuperGradientsRecipe") -> str:
     lines = [recipe.summary, _optimizer_line(recipe)]
     if recipe.averaging:
         lines.append(_averaging_line(recipe))
+    if recipe.momentum and becomes_sgd(recipe.named):
+        lines.append("momentum: CyclicLR's cycle, in the step")
     if recipe.finetune:
         lines.append(
             "finetune: the model's get_finetune_lr_dict gives the rates, in recipe.optimizer(model)"
@@ -72,10 +74,15 @@ def left_to_you(params: Mapping[str, Any], torch_mode: TorchMode | None) -> tupl
             f"at {torch_mode.phase}, from epoch {params.get('lr_warmup_epochs', 0)} on"
         )
     moves_momentum = torch_mode is not None and torch_mode.name == "CyclicLR"
-    if torch_mode and moves_momentum and torch_mode.arguments.get("cycle_momentum", True):
+    if (
+        torch_mode
+        and moves_momentum
+        and torch_mode.arguments.get("cycle_momentum", True)
+        and not sgd
+    ):
         lines.append(
-            "lr_mode: CyclicLR moves the momentum too, as momentum_schedule of SGD can: "
-            "fused_warmup.momentum_from_torch(scheduler)"
+            "lr_mode: CyclicLR moves the momentum, betas[0], too: group['betas'] before each step, "
+            "or cycle_momentum=False"
         )
     accumulate = params.get("batch_accumulate", 1)
     step = "scaler.step(opt)" if amp else "opt.step()"

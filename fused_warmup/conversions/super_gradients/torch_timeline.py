@@ -11,6 +11,7 @@ from ..known import stranger
 from ..own import run_ahead
 from ..sandbox import Sandbox
 from ..torch import trace
+from ..torch_momentum import cyclers, highest_momentum, momentum_from_torch
 from .options import BATCH_WARMUP, Options
 from .timeline import in_order, warmup_of
 from .torch_mode import BATCH_END, BATCH_STEP, EPOCH_START, TorchMode
@@ -46,6 +47,20 @@ def torch_timeline(options: Options, mode: TorchMode, initial_lr: float, start: 
         run.step(int(early))
     at = options.step_at(first)
     return run.after(assigned, at, run.by_batches(at, first) if by_batch else run.by_epochs(first))
+
+
+def torch_momentum(options: Options, mode: TorchMode) -> dict[str, Any]:
+    """Return `SGD`'s options of the momentum that a scheduler cycles; none where it does not."""
+    run = _MomentumRun(options, mode, 1.0)
+    if run.base <= 0.0:
+        return {}
+    first = math.ceil(options.lr_warmup_epochs)
+    run.step(int(options.faithful and mode.phase == EPOCH_START))
+    at = options.step_at(first)
+    by_batch = mode.phase in (BATCH_END, BATCH_STEP)
+    rest = run.by_batches(at, first) if by_batch else run.by_epochs(first)
+    schedule = run.after([Segment.constant(1.0)], at, rest)  # built, it has the highest
+    return {"momentum": run.base, "momentum_schedule": schedule}
 
 
 class _Run:
@@ -157,3 +172,20 @@ class _Run:
         if start and rest is not None:
             rest = in_order(warmup, total).lasting(start).then(rest)
         return in_order(warmup if rest is None else list(rest.segments), total)
+
+
+class _MomentumRun(_Run):
+    """The momentum of a scheduler, in factors on its highest."""
+
+    @property
+    def base(self) -> float:
+        """The highest momentum; 0 where it cycles none."""
+        cycles = cyclers(self._scheduler)
+        return highest_momentum(self._scheduler, 0) if cycles else 0.0
+
+    def ahead(self, steps: int) -> Schedule:
+        """Return the factor in force and those after each further step."""
+        done = self._scheduler.last_epoch
+        course = momentum_from_torch(self._scheduler, steps=done + steps)
+        assert course is not None  # it cycles one
+        return table(course(range(done, done + steps))) if done else course.lasting(steps)
