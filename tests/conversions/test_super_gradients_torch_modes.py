@@ -147,7 +147,7 @@ def test_the_momentum_cycles_with_the_rate(phase: str, warmup: str, accumulate: 
     assert "CyclicLR moves the momentum, betas[0], too" in str(adam)
     adam.optimizer(torch.nn.Linear(1, 1))
     mode["CyclicLR"]["cycle_momentum"] = False
-    assert from_super_gradients(params, 4).momentum == {}
+    assert from_super_gradients(params, 4).momentum_cycle == {}
 
 
 def test_a_phase_may_be_the_enum_or_hydras_call_of_it() -> None:

@@ -133,7 +133,7 @@ def from_super_gradients(
         _summary(options, initial_lr, starts),
         optimizer_params(params),
         read_averaging(params, options),
-        momentum=torch_momentum(options, options.torch_mode) if options.torch_mode else {},
+        momentum_cycle=torch_momentum(options, options.torch_mode) if options.torch_mode else {},
         named=named(params),
         zero_weight_decay_on_bias_and_bn=bool(params.get("zero_weight_decay_on_bias_and_bn")),
         clip_grad_norm=None

@@ -37,7 +37,7 @@ class SuperGradientsRecipe:
             included: ``SGD(groups, **recipe.optimizer_params)``.
         averaging: The options that average as ``ema`` and ``ema_params`` say, of parameters alone:
             ``SGD(groups, **recipe.optimizer_params, **recipe.averaging)``. Empty without ``ema``.
-        momentum: The options of `SGD` with which a scheduler of torch cycles the momentum, too.
+        momentum_cycle: The options of `SGD` with which a scheduler of torch cycles the momentum, too.
         named: ``optimizer`` as the training parameters have it: a name, a class or an instance.
         zero_weight_decay_on_bias_and_bn: Whether biases and normalization layers are not decayed.
         clip_grad_norm: The greatest norm of all gradients together; None: any.
@@ -55,7 +55,7 @@ class SuperGradientsRecipe:
     summary: str
     optimizer_params: dict[str, Any] = field(default_factory=dict)
     averaging: dict[str, Any] = field(default_factory=dict)
-    momentum: dict[str, Any] = field(default_factory=dict)
+    momentum_cycle: dict[str, Any] = field(default_factory=dict)
     named: Any = "SGD"
     zero_weight_decay_on_bias_and_bn: bool = False
     clip_grad_norm: float | None = None
@@ -158,7 +158,7 @@ class SuperGradientsRecipe:
             )
         members = recipe._members(model)
         divided = recipe._divided(model, members)
-        cycled = self.momentum if makes_averages(cls) else {}
+        cycled = self.momentum_cycle if makes_averages(cls) else {}
         options = {**self.optimizer_params, **cycled, **options}
         built = build(cls, divided, options, self.averaging, recipe.schedules["default"])
         recipe._freeze(members)

@@ -25,7 +25,7 @@ def report(recipe: "SuperGradientsRecipe") -> str:
     lines = [recipe.summary, _optimizer_line(recipe)]
     if recipe.averaging:
         lines.append(_averaging_line(recipe))
-    if recipe.momentum and becomes_sgd(recipe.named):
+    if recipe.momentum_cycle and becomes_sgd(recipe.named):
         lines.append("momentum: CyclicLR's cycle, in the step")
     if recipe.finetune:
         lines.append(
