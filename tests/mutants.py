@@ -40,6 +40,7 @@ class Mutant:
 
 
 TRITON_KERNEL = "fused_warmup/_backend/triton/kernel.py"
+TRITON_RATES = "fused_warmup/_backend/triton/rates.py"
 MUTANTS = [
     # the counter's increment
     Mutant("cpu-counter", "csrc/cpu/plan.cpp", "*step_.t = next_count(t)", "*step_.t = t + 2", CPU),
@@ -126,7 +127,7 @@ MUTANTS = [
     ),
     Mutant(
         "triton-momentum",
-        TRITON_KERNEL,
+        TRITON_RATES,
         "momentum *= tl.where((track == 1) &",
         "momentum *= tl.where((track == 0) &",
         TRITON,

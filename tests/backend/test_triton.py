@@ -34,7 +34,9 @@ def test_kernel_equals_the_reference_in_the_interpreter() -> None:
     assert re.search(r"^\d+ passed in", run.stdout, re.MULTILINE), run.stdout
 
 
-@pytest.mark.parametrize("name", ["kernel.py", "schedule.py", "lars.py", "norms.py"])
+@pytest.mark.parametrize(
+    "name", ["kernel.py", "extras.py", "rates.py", "line.py", "schedule.py", "lars.py", "norms.py"]
+)
 def test_a_constant_follows_the_tensor_that_it_meets(name: str) -> None:
     """From Triton 3.7 on the interpreter lets a constexpr on the left swallow the tensor."""
     tree = ast.parse((KERNELS / name).read_text())

@@ -1,9 +1,8 @@
 """The device code of the Triton backend: every tensor of a device in one launch.
 
-It restates ``csrc/math/sgd.h`` (one element) and ``csrc/launch/line.h`` (a program's share of the
-work); tests pin it to the reference. The tables are those of ``csrc/launch/tables.h``, at the
-offsets that the extension tells. Every fused multiply-add is written out, and launches turn the
-compiler's own contraction off.
+It restates ``csrc/math/sgd.h`` (one element); tests pin it to the reference. The tables are those
+of ``csrc/launch/tables.h``, at the offsets that the extension tells. Every fused multiply-add is
+written out, and launches turn the compiler's own contraction off.
 """
 
 import triton
@@ -11,154 +10,26 @@ import triton.language as tl
 
 from fused_warmup import _C
 
+from .extras import EMA, EXTRAS_SIZE, ROUNDED, extras_of, narrowed, update_extras
 from .lars import layer_rate_of
-from .schedule import load_double, load_int64, next_count, places, track_factor
+from .line import SHARE_ENTRY, SHARE_SIZE, share_end, span_of
+from .rates import rates_at
+from .schedule import load_double, load_int32, load_int64, next_count, places
 
 # Of the structs in csrc, in bytes.
-ENTRY_SIZE, PARAM, GRAD, MOMENTUM_BUFFER, FIRST_STEP, N_ELEMENTS = map(
-    tl.constexpr,
-    places(
-        "TensorEntry",
-        *("size", "param", "grad", "momentum_buffer", "first_step", "n_elements"),
-    ),
+ENTRY_SIZE, PARAM, GRAD, MOMENTUM_BUFFER, FIRST_STEP = map(
+    tl.constexpr, places("TensorEntry", "size", "param", "grad", "momentum_buffer", "first_step")
 )
 PARAM_DTYPE, GRAD_DTYPE, GROUP = map(
     tl.constexpr, places("TensorEntry", "param_dtype", "grad_dtype", "group")
 )
-GROUP_SIZE, LR, LR_PTR, LR_DTYPE, SCHEDULE, MOMENTUM_SCHEDULE = map(
-    tl.constexpr,
-    places("Group", "size", "lr", "lr_ptr", "lr_dtype", "schedule", "momentum_schedule"),
-)
-WEIGHT_DECAY, MOMENTUM, DAMPENING, NESTEROV, MAXIMIZE = map(
-    tl.constexpr,
-    places("Group", "weight_decay", "momentum", "dampening", "nesterov", "maximize"),
-)
-EXTRAS_SIZE, EMA, ROUNDED, ROUNDED_DTYPE = map(
-    tl.constexpr, places("Extras", "size", "ema", "rounded", "rounded_dtype")
-)
-EMA_DECAY, EMA_EVERY, EMA_START = map(
-    tl.constexpr, places("Group", "ema_decay", "ema_every", "ema_start")
-)
-SHARE_SIZE, SHARE_BEGIN, SHARE_ENTRY = map(tl.constexpr, places("Share", "size", "begin", "entry"))
-SCHEDULE_SIZE = tl.constexpr(_C.TABLES["Schedule"]["size"])
-FLOAT32, FLOAT64, BFLOAT16, FLOAT16 = map(
-    tl.constexpr, places("DType", "FLOAT32", "FLOAT64", "BFLOAT16", "FLOAT16")
+GROUP_SIZE, WEIGHT_DECAY, DAMPENING, NESTEROV, MAXIMIZE = map(
+    tl.constexpr, places("Group", "size", "weight_decay", "dampening", "nesterov", "maximize")
 )
 FIRST_STEP_NEVER = tl.constexpr(_C.TABLES["constants"]["FIRST_STEP_NEVER"])
 
 UNIT = tl.constexpr(16)  # elements that allow wide accesses: a divisor of line.h's multiples
 ALIGNMENT = tl.constexpr(16)  # bytes of the widest access
-
-
-@triton.jit
-def load_int32(at):
-    """Return the int32 that lies at an address."""
-    return tl.load(at.to(tl.pointer_type(tl.int32)))
-
-
-@triton.jit
-def base_lr(group):
-    """Return a group's base rate, as float64: a number, or what a tensor holds now.
-
-    Loads under masks rather than branches, which would take more registers.
-    """
-    at, dtype = load_int64(group + LR_PTR), load_int32(group + LR_DTYPE)
-    there = at != 0
-    double = tl.load(at.to(tl.pointer_type(tl.float64)), there & (dtype == FLOAT64), other=0.0)
-    single = tl.load(at.to(tl.pointer_type(tl.float32)), there & (dtype == FLOAT32), other=0.0)
-    bfloat = tl.load(at.to(tl.pointer_type(tl.bfloat16)), there & (dtype == BFLOAT16), other=0.0)
-    half = tl.load(at.to(tl.pointer_type(tl.float16)), there & (dtype == FLOAT16), other=0.0)
-    narrow = single + bfloat.to(tl.float32) + half.to(tl.float32)
-    return load_double(group + LR) + double + narrow.to(tl.float64)
-
-
-@triton.jit
-def rates_at(group, schedules, t, TRACKS: tl.constexpr):
-    """Return a group's learning rate and momentum at step ``t``, in float64.
-
-    The third is the factor on the decay of its averages, if there are so many TRACKS.
-    """
-    lr = base_lr(group)
-    momentum = load_double(group + MOMENTUM)
-    ema_factor = tl.full((), 1.0, tl.float64)
-    # A loop over the tracks: stating the schedule's code twice would take more registers. Their
-    # indices lie side by side.
-    track = tl.full((), 0, tl.int32)
-    factor = tl.full((), 1.0, tl.float64)
-    following = tl.full((), 0, tl.int64)
-    while track < TRACKS:
-        at = group + SCHEDULE + track * (MOMENTUM_SCHEDULE - SCHEDULE)
-        index = load_int32(at)
-        schedule = schedules + index.to(tl.int64) * SCHEDULE_SIZE
-        more, following = track_factor(schedule, index >= 0, following, t)
-        # 0 times one that overflowed would be NaN.
-        factor = tl.where((factor == 0.0) | (more == 0.0), 0.0, factor * more)
-        if following == 0:
-            lr *= tl.where(track == 0, factor, 1.0)
-            # Without momentum there may be no buffer, and 0 times an infinite factor is not 0.
-            momentum *= tl.where((track == 1) & (momentum != 0.0), factor, 1.0)
-            if TRACKS == 3:
-                ema_factor *= tl.where(track == 2, factor, 1.0)
-            factor = tl.full((), 1.0, tl.float64)
-            track += 1
-    return lr, momentum, ema_factor
-
-
-@triton.jit
-def ema_weight(group, factor, t):
-    """Return the weight of a parameter in its average after step ``t``; 0: the average stays."""
-    start = load_int64(group + EMA_START)
-    every = load_int64(group + EMA_EVERY)
-    past = t % every
-    is_copy = (start >= 0) & (t - start < tl.where(past == 0, every, past))
-    weight = tl.where(past == 0, 1.0 - load_double(group + EMA_DECAY) * factor, 0.0)
-    return tl.where(is_copy, 1.0, weight)
-
-
-@triton.jit
-def extras_of(entry, group, ema_factor, t, OPMATH: tl.constexpr):
-    """Return where a tensor's average and rounded copy are, and the former's weight."""
-    weight = ema_weight(group, ema_factor, t)
-    ema_at = load_int64(entry + EMA)
-    narrow = weight.to(OPMATH)
-    from_end = tl.abs(narrow) >= 0.5
-    coefficient = tl.where(from_end, narrow - 1.0, narrow)
-    rounded_at, rounded_dtype = load_int64(entry + ROUNDED), load_int32(entry + ROUNDED_DTYPE)
-    averages = (ema_at != 0) & (weight != 0.0)
-    is_bfloat = (rounded_at != 0) & (rounded_dtype == BFLOAT16)
-    is_half = (rounded_at != 0) & (rounded_dtype == FLOAT16)
-    return ema_at, rounded_at, averages, coefficient, from_end, is_bfloat, is_half
-
-
-@triton.jit
-def update_extras(
-    extras, param, seen, start, offsets, n, OPMATH: tl.constexpr, VECTOR: tl.constexpr
-):
-    """Round a master into its parameter, and let what a model sees into its average."""
-    # As masks, numbers of elements: Triton 3.9's interpreter takes no switch for one.
-    ema_at, rounded_at, averages, coefficient, from_end, is_bfloat, is_half = extras
-    bfloat_ptr = tl.multiple_of(rounded_at.to(tl.pointer_type(tl.bfloat16)), VECTOR * 2)
-    bfloat_ptr = bfloat_ptr + start + offsets
-    tl.store(bfloat_ptr, narrowed(param, tl.bfloat16), offsets < n * is_bfloat.to(n.dtype))
-    half_ptr = tl.multiple_of(rounded_at.to(tl.pointer_type(tl.float16)), VECTOR * 2)
-    half_mask = offsets < n * is_half.to(n.dtype)
-    tl.store(half_ptr + start + offsets, narrowed(param, tl.float16), half_mask)
-    ema_ptr = tl.multiple_of(
-        ema_at.to(tl.pointer_type(OPMATH)), VECTOR * OPMATH.primitive_bitwidth // 8
-    )
-    ema_ptr = ema_ptr + start + offsets
-    ema_mask = offsets < n * averages.to(n.dtype)
-    ema = tl.load(ema_ptr, ema_mask, other=0.0)
-    ema = tl.fma(coefficient, seen - ema, tl.where(from_end, seen, ema))
-    tl.store(ema_ptr, ema, ema_mask)
-
-
-@triton.jit
-def narrowed(x, DTYPE: tl.constexpr):
-    """Return ``x`` in the storage type: by way of float32, as torch and the C++ kernels do."""
-    if DTYPE.primitive_bitwidth == 16:
-        x = x.to(tl.float32)
-    return x.to(DTYPE)
 
 
 @triton.jit
@@ -204,7 +75,7 @@ def update_elements(
     tl.store(buffer_ptr + offsets, narrowed(buffer, buffer_ptr.dtype.element_ty), buffer_mask)
     if extras is not None:
         seen = stored.to(OPMATH)
-        update_extras(extras, param, seen, start, offsets, n, OPMATH, VECTOR)
+        update_extras(extras, param, seen, start, offsets, mask, OPMATH, VECTOR)
 
 
 @triton.jit
@@ -319,28 +190,6 @@ def update_span(
             TAIL,
         )
         start += TAIL
-
-
-@triton.jit
-def cut_at(position, origin, n_elements):
-    """Return a position of the line as an index into the tensor that begins at ``origin``."""
-    return tl.minimum(tl.maximum(position - origin, 0), n_elements)
-
-
-@triton.jit
-def share_end(share):
-    """Return where a share ends: the next one begins there."""
-    return load_int64(share + SHARE_SIZE + SHARE_BEGIN)
-
-
-@triton.jit
-def span_of(entry, line, share):
-    """Return which elements ``[begin, end)`` of a tensor, at ``line``, belong to a share."""
-    origin, following = load_int64(line), load_int64(line + 8)
-    n_elements = load_int64(entry + N_ELEMENTS)
-    begin = cut_at(load_int64(share + SHARE_BEGIN), origin, n_elements)
-    cut = cut_at(share_end(share), origin, n_elements)
-    return begin, tl.where(share_end(share) >= following, n_elements, cut)
 
 
 # The arguments that are no constants, numbers all of them.

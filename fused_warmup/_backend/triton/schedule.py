@@ -36,6 +36,12 @@ INT64_MAX = tl.constexpr(2**63 - 1)
 
 
 @triton.jit
+def load_int32(at):
+    """Return the int32 that lies at an address."""
+    return tl.load(at.to(tl.pointer_type(tl.int32)))
+
+
+@triton.jit
 def load_int64(at):
     """Return the int64, or the address, that lies at an address."""
     return tl.load(at.to(tl.pointer_type(tl.int64)))
