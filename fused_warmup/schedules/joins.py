@@ -1,12 +1,45 @@
-"""Joining many schedules at given steps, as optax does."""
+"""Joining schedules: two by `Schedule.then`, many at given steps as optax does."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise, zip_longest
 
 from .checks import INT64_MAX, listed, shown, whole
-from .schedule import Schedule
+from .products import followed
+from .schedule import Clock, Schedule
 from .segment import Segment
-from .segments import later
+from .segments import later, ruling
+
+
+def then(first: Schedule, second: Schedule, clock: Clock) -> Schedule:
+    """Return ``first`` for its steps, followed by ``second``; see `Schedule.then`.
+
+    Raises:
+        ValueError: ``first`` is endless, the clock is unknown, or (``"global"``) ``second`` is over
+            before it.
+    """
+    if clock not in ("own", "global"):
+        raise ValueError(f"clock must be 'own' or 'global', got {shown(clock)}: use one of these")
+    end = first.steps
+    if end is None:
+        raise ValueError(
+            "an endless schedule (steps=None) cannot be followed: give it a length with "
+            ".lasting(steps)"
+        )
+    if clock == "global" and second.steps is not None and second.steps <= end:
+        raise ValueError(
+            f"on the global clock what follows must outlast the first {end} steps, got "
+            f"steps={second.steps}: make it longer or use clock='own'"
+        )
+    if first.factors or second.factors:
+        return followed(first, second, clock)
+    head = tuple(segment for segment in first.segments if segment.start < end)
+    if clock == "global":
+        at = ruling(second.segments, end)
+        ruler = replace(second.segments[at], start=end)
+        return Schedule((*head, ruler, *second.segments[at + 1 :]), second.steps)
+    tail = later(second.segments, end)
+    return Schedule((*head, *tail), None if second.steps is None else end + second.steps)
 
 
 def join_schedules(schedules: Iterable[Schedule], boundaries: Sequence[int]) -> Schedule:

@@ -7,10 +7,11 @@ from typing import Any, Literal, SupportsFloat, SupportsIndex, overload
 
 from . import drawing
 from .attributes import HasAttributes
-from .checks import FAR, MAX_SEGMENTS, at_most, finite, listed, shown, whole
+from .checks import FAR, finite, listed, whole
 from .plain import PlainSchedule
+from .reading import fields_from
 from .segment import Segment
-from .segments import check_segments, later, ruling, scaled, summary
+from .segments import check_segments, ruling, scaled, summary
 from .stretch import segments_at_pace, stretched_segment
 
 Clock = Literal["own", "global"]
@@ -154,34 +155,11 @@ class Schedule(HasAttributes):
             >>> warmup.then(drops, clock="global")(range(6))
             [0.0, 0.5, 1.0, 0.1, 0.1, 0.1]
         """
+        from .joins import then
+
         if not isinstance(other, Schedule):
             raise TypeError(f"then() takes a Schedule, got {type(other).__name__}: build one")
-        if clock not in ("own", "global"):
-            raise ValueError(
-                f"clock must be 'own' or 'global', got {shown(clock)}: use one of these"
-            )
-        end = self.steps
-        if end is None:
-            raise ValueError(
-                "an endless schedule (steps=None) cannot be followed: give it a length with "
-                ".lasting(steps)"
-            )
-        if clock == "global" and other.steps is not None and other.steps <= end:
-            raise ValueError(
-                f"on the global clock what follows must outlast the first {end} steps, got "
-                f"steps={other.steps}: make it longer or use clock='own'"
-            )
-        if self.factors or other.factors:
-            from .products import followed
-
-            return followed(self.lasting(end), other, clock)
-        head = tuple(segment for segment in self.segments if segment.start < end)
-        if clock == "global":
-            at = ruling(other.segments, end)
-            first = replace(other.segments[at], start=end)
-            return Schedule((*head, first, *other.segments[at + 1 :]), other.steps)
-        tail = later(other.segments, end)
-        return Schedule((*head, *tail), None if other.steps is None else end + other.steps)
+        return then(self, other, clock)
 
     def starting_at(self, step: int) -> "Schedule":
         """Return the schedule with its step 0 at a later one; its first value holds until then.
@@ -298,9 +276,9 @@ class Schedule(HasAttributes):
             >>> Schedule((Segment(length=4, a=0, b=1),), steps=4).to_dict()
             {'segments': [{'kind': 'poly', 'length': 4.0, 'a': 0.0, 'b': 1.0}], 'steps': 4}
         """
-        if self.factors:
-            return {"factors": [each.to_dict() for each in self.factors], "steps": self.steps}
-        return {"segments": [segment.to_dict() for segment in self.segments], "steps": self.steps}
+        name = "factors" if self.factors else "segments"
+        parts = self.factors or self.segments
+        return {name: [each.to_dict() for each in parts], "steps": self.steps}
 
     @classmethod
     def from_dict(cls, plain: "Mapping[str, Any] | Schedule") -> "Schedule":
@@ -315,32 +293,7 @@ class Schedule(HasAttributes):
             return plain
         if isinstance(plain, PlainSchedule):
             return plain.schedule
-        if not isinstance(plain, Mapping):
-            raise TypeError(
-                f"a schedule must be a Schedule or the dict of Schedule.to_dict(), got "
-                f"{shown(plain)} of type {type(plain).__name__}: see fused_warmup.schedules "
-                "for builders"
-            )
-        if set(plain) == {"factors", "steps"}:
-            from .products import factors_from
-
-            return cls((), plain["steps"], factors_from(plain["factors"]))
-        if set(plain) != {"segments", "steps"}:
-            raise ValueError(
-                f"a schedule's dict must have the keys 'segments' and 'steps', or 'factors' and "
-                f"'steps', got {shown(list(plain))}: pass what Schedule.to_dict() returned"
-            )
-        segments = plain["segments"]
-        if isinstance(segments, (list, tuple)):
-            at_most("segments", len(segments), MAX_SEGMENTS)
-        if not isinstance(segments, (list, tuple)) or not all(
-            isinstance(segment, Mapping) for segment in segments
-        ):
-            raise TypeError(
-                f"the segments of a schedule's dict must be a list of dicts, got "
-                f"{shown(segments)}: pass what Schedule.to_dict() returned"
-            )
-        return cls(tuple(map(Segment.from_dict, segments)), plain["steps"])
+        return cls(*fields_from(plain))
 
     def pack(self) -> tuple[bytes, tuple[float, ...]]:
         """Return the segments as 128 bytes each and the values of all tables, joined.
