@@ -40,7 +40,7 @@ def from_ignite(
     attach it to the trainer any more.
 
     PiecewiseLinear, LinearCyclicalScheduler, CosineAnnealingScheduler, LRScheduler over one of
-    torch's, ParamGroupScheduler, ConcatScheduler and so `create_lr_scheduler_with_warmup` have
+    torch's, ParamGroupScheduler, ConcatScheduler and so ``create_lr_scheduler_with_warmup`` have
     closed forms. Anything else is sampled on a copy.
 
     Args:

@@ -37,19 +37,22 @@ def extras_of(entry, group, ema_factor, t, OPMATH: tl.constexpr):
 
 @triton.jit
 def update_extras(
-    extras, param, seen, start, offsets, mask, OPMATH: tl.constexpr, VECTOR: tl.constexpr
+    extras, param, seen, start, offsets, n, OPMATH: tl.constexpr, VECTOR: tl.constexpr
 ):
     """Round a master into its parameter, and let what a model sees into its average."""
+    # As masks, numbers of elements: Triton 3.9's interpreter takes no switch for one.
     ema_at, rounded_at, averages, coefficient, from_end, is_bfloat, is_half = extras
     bfloat_ptr = tl.multiple_of(rounded_at.to(tl.pointer_type(tl.bfloat16)), VECTOR * 2)
     bfloat_ptr = bfloat_ptr + start + offsets
-    tl.store(bfloat_ptr, narrowed(param, tl.bfloat16), mask & is_bfloat)
+    tl.store(bfloat_ptr, narrowed(param, tl.bfloat16), offsets < n * is_bfloat.to(n.dtype))
     half_ptr = tl.multiple_of(rounded_at.to(tl.pointer_type(tl.float16)), VECTOR * 2)
-    tl.store(half_ptr + start + offsets, narrowed(param, tl.float16), mask & is_half)
+    half_mask = offsets < n * is_half.to(n.dtype)
+    tl.store(half_ptr + start + offsets, narrowed(param, tl.float16), half_mask)
     ema_ptr = tl.multiple_of(
         ema_at.to(tl.pointer_type(OPMATH)), VECTOR * OPMATH.primitive_bitwidth // 8
     )
     ema_ptr = ema_ptr + start + offsets
-    ema = tl.load(ema_ptr, mask & averages, other=0.0)
+    ema_mask = offsets < n * averages.to(n.dtype)
+    ema = tl.load(ema_ptr, ema_mask, other=0.0)
     ema = tl.fma(coefficient, seen - ema, tl.where(from_end, seen, ema))
-    tl.store(ema_ptr, ema, mask & averages)
+    tl.store(ema_ptr, ema, ema_mask)

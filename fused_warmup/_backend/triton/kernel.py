@@ -75,7 +75,7 @@ def update_elements(
     tl.store(buffer_ptr + offsets, narrowed(buffer, buffer_ptr.dtype.element_ty), buffer_mask)
     if extras is not None:
         seen = stored.to(OPMATH)
-        update_extras(extras, param, seen, start, offsets, mask, OPMATH, VECTOR)
+        update_extras(extras, param, seen, start, offsets, n, OPMATH, VECTOR)
 
 
 @triton.jit

@@ -1,9 +1,6 @@
 """`attach`: a schedule that drives an optimizer of torch or of anybody.
 
-Hooks of torch's stand around each step. The one before it launches `Rates`, which writes the rate
-of the step into every group and counts the step where ``found_inf`` lets it happen: both on the
-device, so that a CUDA graph captures them with the step. The one after it only notes that the step
-came to its end. One that raised is taken back when the next begins, or when somebody asks.
+Hooks of torch's stand around each step; `Step` says what they do.
 """
 
 from collections.abc import Mapping
@@ -28,7 +25,7 @@ from .followed import SCHEDULE, Followed, checked_rate, follow
 from .groups import Groups
 from .saving import Saving, compare
 from .shown import AttachedRates, text_of
-from .takes import remedy
+from .step import Step
 
 
 class Attached:
@@ -45,9 +42,7 @@ class Attached:
         self._counters = Counters()
         self._groups = Groups(optimizer, self._counters)
         self._two_rates = TwoRates()  # where `RateInForce` notes that it takes part
-        self._running = False  # a step has been launched and has not come to its end
-        self._had_gradients = False  # when it began; some steps and hooks drop them
-        self._found_inf: Any = None  # of that step
+        self._step = Step(optimizer, self._groups, self._counters)
         own = plain_schedule(schedule)
         groups = optimizer.param_groups
         given = [self._given(group, own, i) for i, group in enumerate(groups)]
@@ -106,69 +101,27 @@ class Attached:
         served_all = theirs is not None and theirs == self.optimizer.defaults.get(SCHEDULE)
         return {**group, SCHEDULE: own} if served_all else {SCHEDULE: own, **group}
 
-    # -- the step --------------------------------------------------------------------------------
+    # -- the step, see step.py -------------------------------------------------------------------
 
     def _before(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if is_dynamo_compiling() or is_dynamo_watching() is not None:
             self._begin_outside(optimizer)
         else:
-            self._begin(optimizer)
+            self._step.begin(optimizer)
 
     def _after(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if is_dynamo_compiling() or is_dynamo_watching() is not None:
             self._end_outside(optimizer)
         else:
-            self._end(optimizer)
+            self._step.end(optimizer)
 
-    def _begin(self, optimizer: Any) -> None:
-        if self._running:
-            self._take_back()
-        if not self._groups.are_as_left():
-            if self._groups.are_in_a_dry_run():
-                return
-            self._groups.settle()
-        if self._groups.give_numbers:
-            self._refuse_capture()
-        found_inf = getattr(optimizer, "found_inf", None)
-        if not isinstance(found_inf, Tensor):
-            found_inf = None  # 0 where there was no gradient to look at
-        for part in self._groups.parts:
-            part.rates.prepare(None if found_inf is None else _on(part.device, found_inf))
-        for part in self._groups.parts:
-            part.rates.launch(advance=part.counts)
-        self._found_inf, self._running = found_inf, True
-        self._had_gradients = _has_gradients(optimizer)
-        if self._groups.change_by_step:
-            self._groups.hand_out()
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def _begin_outside(self, optimizer: Any) -> None:
+        self._step.begin(optimizer)
 
-    def _end(self, optimizer: Any) -> None:
-        # A closure makes them in the step.
-        if self._running and not (self._had_gradients or _has_gradients(optimizer)):
-            self._take_back()
-        self._running, self._found_inf = False, None
-
-    _begin_outside = torch._disable_dynamo(_begin)  # type: ignore[attr-defined]
-    _end_outside = torch._disable_dynamo(_end)  # type: ignore[attr-defined]
-
-    def _take_back(self) -> None:
-        """Count no more the step that was launched last: it raised, or had nothing to apply."""
-        with torch.no_grad():
-            for counter in self._counters.by_device.values():
-                counter.sub_(self._applied(counter.device))
-        self._running, self._found_inf = False, None
-
-    def _applied(self, device: torch.device) -> Any:
-        """Return what the launch of the running step added to the count."""
-        if self._found_inf is None:
-            return 1
-        return (self._found_inf == 0).to(device=device, dtype=torch.int64).reshape(())
-
-    def _refuse_capture(self) -> None:
-        if torch.cuda._initialized and torch.cuda.is_current_stream_capturing():
-            raise RuntimeError(
-                f"{type(self.optimizer).__name__} gets its rates as numbers, of which a CUDA graph "
-                f"would replay that of its capture: {remedy(self.optimizer)}"
-            )
+    @torch._disable_dynamo  # type: ignore[attr-defined]
+    def _end_outside(self, optimizer: Any) -> None:
+        self._step.end(optimizer)
 
     # -- what the step did -----------------------------------------------------------------------
 
@@ -179,8 +132,7 @@ class Attached:
         Set it to start a schedule in the middle: all groups have one count.
         """
         for device in self._counters.by_device:
-            running = int(self._applied(device)) if self._running else 0
-            return self._counters.value() - running
+            return self._counters.value() - int(self._step.pending(device))
         return 0
 
     @steps_applied.setter
@@ -195,7 +147,7 @@ class Attached:
         for each in self._groups.followed:
             if each.schedule is not None:
                 each.schedule.schedule([max(count - 1, 0), count])
-        self._running, self._found_inf = False, None
+        self._step.forget()
         self._counters.set(count)
         self._counters.leave_to_kernels()
         self._groups.follow(self._groups.followed)
@@ -265,24 +217,22 @@ class Attached:
     @property
     def is_running(self) -> bool:
         """Whether a step has been counted that has not come to its end, and may have raised."""
-        return self._running
+        return self._step.is_running
 
     def count_to_save(self) -> Tensor:
         """Return the count, without a step that has not come to its end."""
         counter = next(iter(self._counters.by_device.values()))
-        return counter - self._applied(counter.device) if self._running else counter
+        return counter - self._step.pending(counter.device) if self.is_running else counter
 
     def take_in_groups(self) -> None:
         """Follow groups that were added since the last step, before all get a count."""
         if len(self.optimizer.param_groups) != len(self._groups.followed):
-            if self._running:
-                self._take_back()
+            self._step.take_back()
             self._groups.settle()
 
     def go_on(self, followed: list[Followed], count: int | None) -> None:
         """Follow what `Groups.loaded` returned, from a count; None: from the present one."""
-        if self._running:
-            self._take_back()
+        self._step.take_back()
         if count is not None:
             self._counters.set(count)
         self._groups.follow(followed)
@@ -300,8 +250,7 @@ class Attached:
         return self.optimizer.register_step_post_hook(hook)
 
     def _take_over_count(self) -> None:
-        if self._running:
-            self._take_back()
+        self._step.take_back()
 
     # -- copies and text -------------------------------------------------------------------------
 
@@ -318,15 +267,3 @@ def find(optimizer: Any) -> Attached | None:
     hooks = getattr(optimizer, "_optimizer_step_pre_hooks", {}).values()
     owners = (getattr(hook, "__self__", None) for hook in hooks)
     return next((owner for owner in owners if isinstance(owner, Attached)), None)
-
-
-def _has_gradients(optimizer: Optimizer) -> bool:
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            if p.grad is not None:
-                return True
-    return False
-
-
-def _on(device: torch.device, found_inf: Tensor) -> Tensor:
-    return found_inf.detach().to(device=device, dtype=torch.float32, non_blocking=True)

@@ -16,7 +16,7 @@ from ..._groups.attached import COUNT
 from ..._groups.options import plain_schedule
 from ..._step.counters import copy_of_count, one_count
 from ...schedules.plain import PlainSchedule
-from ..checkpoints.loading import check_structure, read_count
+from ..checkpoints.structure import check_structure, read_count
 from .followed import SCHEDULE, Followed
 
 if TYPE_CHECKING:

@@ -14,8 +14,10 @@ from ..._step.counters import home, making_state, one_count
 from ..late_groups import inherit, shared_schedules
 from ..starting import Starting
 from ..state import pack
-from .loading import Copies, StateReader, check_structure, read_count
+from .copies import Copies
+from .loading import StateReader
 from .resuming import Source, check_schedules, groups_to_save, keep_tensor_lr, read_groups
+from .structure import check_structure, read_count
 
 if TYPE_CHECKING:
     from ..counted import CountedOptimizer

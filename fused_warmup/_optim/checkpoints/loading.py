@@ -6,8 +6,7 @@ can fail has failed by then: a checkpoint that is refused has changed nothing.
 """
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from itertools import chain
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,113 +15,13 @@ from torch.nn.parameter import is_lazy
 from ..._backend.extras import widened
 from ..._backend.reference import FIRST_STEP_BEFORE, FIRST_STEP_NEVER
 from ..._groups.names import describe
-from ..._step.counters import Counters, State, home, making_state, one_count
-from ..._tensors.layout import is_dense, same_layout
-from ..._tensors.memory import has_memory, is_fake, on_host
-from ..._tensors.shards import local_of, split_alike, split_as
+from ..._step.counters import Counters, State, home
+from ..._tensors.memory import has_memory, on_host
+from ..._tensors.shards import local_of, split_as
 from ..state import ensure_state, first_step_mark, settled
 from ..wide_state import NAMES, momentum_dtype, wants
-
-Group = Mapping[str, Any]
-REMEDY = "load what the optimizer's state_dict() gave"
-
-
-class Copies:
-    """Copies into tensors that an optimizer has, for when nothing can fail any more."""
-
-    def __init__(self) -> None:
-        self._waiting: list[tuple[Tensor, Tensor | None]] = []
-
-    def into(self, kept: Tensor, value: Tensor | None) -> Tensor:
-        """Let ``kept`` become ``value``, of its dtype, shape and device; None: zeros."""
-        self._waiting.append((kept, value))
-        return kept
-
-    def make(self) -> None:
-        """Make them."""
-        with making_state():
-            for kept, value in self._waiting:
-                if value is None:
-                    kept.zero_()
-                elif value is not kept:
-                    kept.copy_(value)
-
-
-def can_hold(kept: Any, like: Tensor, dtype: torch.dtype | None = None) -> TypeGuard[Tensor]:
-    """Tell whether a tensor can take any values of one like ``like``, without a doubt.
-
-    Args:
-        kept: The tensor.
-        like: The other.
-        dtype: What ``kept`` must hold, if not what ``like`` does.
-    """
-    if not isinstance(kept, Tensor) or kept.layout != torch.strided:
-        return False
-    ours, theirs = local_of(kept), local_of(like)
-    return (
-        (type(ours) in (Tensor, torch.nn.Parameter) or is_fake(ours))
-        and not ours.is_inference()
-        and ours.grad_fn is None  # differentiable steps: a load ends their history
-        and (kept.dtype, kept.shape, kept.device) == (dtype or like.dtype, like.shape, like.device)
-        and split_alike(kept, like)
-        and is_dense(ours)
-        and has_memory(ours)
-        and not ours.is_neg()
-        and (same_layout(ours, theirs) or not is_dense(theirs))
-    )
-
-
-def check_structure(state_dict: Any, groups: Sequence[Group]) -> None:
-    """Raise where a state dict has not the groups of an optimizer.
-
-    Raises:
-        KeyError: It is no optimizer's.
-        TypeError: A part of it is of the wrong type.
-        ValueError: Its groups are others.
-    """
-    for key, kind in (("state", Mapping), ("param_groups", Sequence)):
-        if key not in state_dict:
-            raise KeyError(
-                f"the state dict has no {key!r} but {sorted(map(str, state_dict))}: {REMEDY}"
-            )
-        if not isinstance(state_dict[key], kind):
-            raise TypeError(
-                f"{key!r} of the state dict is a {type(state_dict[key]).__name__}, it must be a "
-                f"{kind.__name__.lower()}: {REMEDY}"
-            )
-    loaded = state_dict["param_groups"]
-    if len(loaded) != len(groups):
-        raise ValueError(
-            f"loaded state dict has a different number of parameter groups, {len(loaded)}, than "
-            f"this optimizer, which has {len(groups)}: build it with the same groups"
-        )
-    for i, (group, own) in enumerate(zip(loaded, groups, strict=True)):
-        if not isinstance(group, Mapping) or "params" not in group:
-            raise TypeError(f"group {i} of the state dict is no dict with 'params': {REMEDY}")
-        if len(group["params"]) != len(own["params"]):
-            raise ValueError(
-                "loaded state dict contains a parameter group that doesn't match the size of "
-                f"optimizer's group: group {i} has {len(group['params'])} parameters there and "
-                f"{len(own['params'])} here, load a checkpoint of the same model"
-            )
-
-
-def _keys_of(state_dict: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield what a state dict calls each parameter."""
-    return chain.from_iterable(group["params"] for group in state_dict["param_groups"])
-
-
-def read_count(state_dict: Mapping[str, Any]) -> int | None:
-    """Return the step count of a state dict whose structure is checked; None: it has none.
-
-    Raises:
-        TypeError: A count is no number.
-        ValueError: It is out of range, or they disagree.
-    """
-    entries = [state_dict["state"].get(key) for key in _keys_of(state_dict)]
-    steps = [entry.get("step") for entry in entries if isinstance(entry, Mapping)]
-    steps = [step for step in steps if step is not None]
-    return one_count(steps) if steps else None
+from .copies import Copies, can_hold
+from .structure import REMEDY, Group, keys_of
 
 
 class StateReader:
@@ -166,7 +65,7 @@ class StateReader:
             TypeError: A parameter's state is of the wrong type.
             ValueError: A tensor is not of its parameter's shape or holds no data.
         """
-        param_of = dict(zip(_keys_of(state_dict), self._params, strict=True))
+        param_of = dict(zip(keys_of(state_dict), self._params, strict=True))
         loaded = {param_of.get(key, key): entry for key, entry in state_dict["state"].items()}
         for p, group in self._group_of.items():
             if not isinstance(loaded.setdefault(p, {}), Mapping):

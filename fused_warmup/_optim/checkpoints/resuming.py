@@ -24,7 +24,7 @@ from ..._groups.values import check_tensor_lr
 from ..._tensors.memory import has_memory, has_number, on_host
 from ...schedules import Schedule
 from ..restarted import RESTARTED, START, moved, start_in, was_moved
-from .loading import Copies, can_hold
+from .copies import Copies, can_hold
 
 Group = dict[str, Any]
 Source = Literal["code", "checkpoint"]
