@@ -91,9 +91,19 @@ MUTANTS = [
     ),
     Mutant("triton-first-step", TRITON_KERNEL, "| (mark == t)", "| (mark >= 0)", TRITON),
     # the group's index
-    Mutant("cpu-group", "csrc/cpu/plan.cpp", "step_, rates[group]", "step_, rates[0]", CPU),
     Mutant(
-        "cpu-group-options", "csrc/cpu/plan.cpp", "groups_[group], step_", "groups_[0], step_", CPU
+        "cpu-group",
+        "csrc/cpu/plan.cpp",
+        "kernels_.update(entry, extras, groups_[group], step_, rates[group]",
+        "kernels_.update(entry, extras, groups_[group], step_, rates[0]",
+        CPU,
+    ),
+    Mutant(
+        "cpu-group-options",
+        "csrc/cpu/plan.cpp",
+        "kernels_.update(entry, extras, groups_[group]",
+        "kernels_.update(entry, extras, groups_[0]",
+        CPU,
     ),
     Mutant("cuda-group", "csrc/cuda/kernel.h", "rates[entry.group]", "rates[0]", CUDA),
     Mutant(
@@ -114,8 +124,8 @@ MUTANTS = [
     Mutant(
         "momentum-follows-the-rate",
         "csrc/launch/plan.h",
-        "momentum ? group.momentum_schedule : group.schedule",
-        "group.schedule",
+        "track == 1 ? group.momentum_schedule",
+        "track == 1 ? group.schedule",
         MOMENTUM,
     ),
     Mutant(
