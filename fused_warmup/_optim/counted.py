@@ -17,9 +17,10 @@ from .._groups import options
 from .._step.counters import MAX_STEPS, Counters, home, making_state
 from .._step.plan import Plan
 from .._step.routing import check_parameter
-from .._tensors.memory import has_memory, is_row
+from .._tensors.memory import has_memory
 from .checkpoints.resuming import Given, check_schedules
 from .clip import Clip
+from .last_rates import refresh
 from .late_groups import inherit, warn_if_left_out
 from .starting import Starting
 from .state import ensure_state, settled
@@ -150,32 +151,8 @@ class CountedOptimizer(Optimizer):
 
     @torch._disable_dynamo  # type: ignore[attr-defined]
     def _refresh_lr(self, keep: bool = False) -> None:
-        """Fill the last-rate tensors from the count and the groups, in place where they exist.
-
-        Args:
-            keep: Leave the rates alone that are there, and add those of devices and groups that
-                are new. Synchronises only where there are such, after the first step.
-        """
-        n = len(self.param_groups)
-        devices = {*self._counters.by_device} or {torch.device("cpu")}
-        if keep:
-            devices = {d for d in devices if not self._has_rates(d, n)}
-        if not devices:
-            return
-        with making_state():
-            in_force = options.InForce(max(self._counters.value() - 1, 0))
-            for device in devices:
-                kept = torch.empty(0, dtype=torch.float64, device=device)
-                if device in self._lr and self._has_rates(device, len(self._lr[device])):
-                    kept = self._lr[device]
-                first = len(kept) if keep and len(kept) < n else 0
-                rates = [in_force.lr(group).to(device) for group in self.param_groups[first:]]
-                values = torch.cat((kept[:first], torch.stack(rates)))
-                self._lr[device] = kept.copy_(values) if kept.shape == values.shape else values
-
-    def _has_rates(self, device: torch.device, n_groups: int) -> bool:
-        """Tell whether there is a place for the rates, as it was made; users may have cast it."""
-        return device in self._lr and is_row(self._lr[device], n_groups)
+        """Fill the last-rate tensors from the count and the groups; see `last_rates.refresh`."""
+        refresh(self._lr, self.param_groups, self._counters, keep=keep)
 
     def _start_averages(self) -> None:
         """Let averages that no step has moved yet be their parameters."""
