@@ -144,7 +144,8 @@ class FusedOptimizer(BaseOptimizer):
                 return
             found_inf = None
         step = (self.state, self.param_groups, grad_scale, found_inf, self.write_grads)
-        self._settle_averages()
+        if self._starting.is_unsure:
+            self._settle_averages()
         if self._plan is None or not self._plan.run(*step):
             self._step_after_a_change(*step)
         self._clip = None
