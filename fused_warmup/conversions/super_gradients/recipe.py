@@ -37,7 +37,7 @@ class SuperGradientsRecipe:
             included: ``SGD(groups, **recipe.optimizer_params)``.
         averaging: The options that average as ``ema`` and ``ema_params`` say, of parameters alone:
             ``SGD(groups, **recipe.optimizer_params, **recipe.averaging)``. Empty without ``ema``.
-        momentum_cycle: The options of `SGD` with which a scheduler of torch cycles the momentum, too.
+        momentum_cycle: The options of `SGD` with which CyclicLR cycles the momentum, too.
         named: ``optimizer`` as the training parameters have it: a name, a class or an instance.
         zero_weight_decay_on_bias_and_bn: Whether biases and normalization layers are not decayed.
         clip_grad_norm: The greatest norm of all gradients together; None: any.
