@@ -279,6 +279,12 @@ def test_lengths_that_are_missing() -> None:
     assert from_mmengine(config).schedule == from_mmengine([poly], max_iters=90).schedule
 
 
+def test_two_cycles_are_refused() -> None:
+    cycle = {"type": "OneCycleLR", "eta_max": 0.5, "by_epoch": False}
+    with pytest.raises(ValueError, match="two of OneCycleLR"):
+        from_mmengine([cycle | {"end": 5}, cycle | {"begin": 5}], lr=0.1, max_iters=9)
+
+
 def test_accumulation_is_refused() -> None:
     config = {"param_scheduler": [], "optim_wrapper": {"accumulative_counts": 4}}
     with pytest.raises(ValueError, match="accumulative_counts makes an update of several"):

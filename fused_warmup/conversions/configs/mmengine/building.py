@@ -7,6 +7,7 @@ from typing import Any
 from ....schedules.checks import finite, shown, whole
 from ..reading import Options
 from .arguments import LAWS, Arguments, Base
+from .laws import OneCycle
 from .timeline import Clocked
 
 CLOCK: dict[str, Any] = {
@@ -101,6 +102,11 @@ def build(
             )
         kind, moved = _kind(given)
         if moved == parameter:
+            if kind == "OneCycle" and any(isinstance(each.clocked.law, OneCycle) for each in built):
+                raise ValueError(
+                    "param_scheduler has two of OneCycleLR, of which MMEngine gives both the rates "
+                    "of the later one: leave one out"
+                )
             built.append(_built(kind, given, Base(parameter, unit, base), training))
             base = built[-1].base
     return built
