@@ -65,6 +65,24 @@ def test_detectron2_reads_a_file_over_its_bases(tmp_path: Path) -> None:
         from_detectron2(file)
 
 
+def test_detectron2_stretches_stairs_into_one_step_behind_a_long_warmup() -> None:
+    solver = {"LR_SCHEDULER_NAME": "WarmupStepWithFixedGammaLR", "RESCALE_INTERVAL": True}
+    length = {"MAX_ITER": 1_000_003, "WARMUP_ITERS": 1_000_002, "WARMUP_FACTOR": 0.5}
+    assert from_detectron2(solver | length).schedule(1_000_002) == 1.0
+
+
+def test_detectron2_makes_no_objects_of_python(tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    file = tmp_path / "retinanet.yaml"
+    sizes = 'MODEL:\n  SIZES: !!python/object/apply:eval ["[2 ** x for x in (1, 2)]"]\n'
+    steps = "SOLVER:\n  BASE_LR: 0.02\n  MAX_ITER: 60\n  STEPS: !!python/tuple [30, 50]\n"
+    file.write_text(sizes + steps)
+    assert from_detectron2(file).schedule == from_detectron2(SOLVER).schedule
+    file.write_text(f"{steps}  GAMMA: !!python/object/apply:os.system [true]\n")
+    with pytest.raises(TypeError, match=r"GAMMA must be a real number, got '!!python/object/app"):
+        from_detectron2(file)
+
+
 def test_detectron2_takes_text_that_is_no_literal_for_text() -> None:
     with pytest.raises(ValueError, match=r"WARMUP_METHOD must be one of .*, got '\(\(\("):
         from_detectron2({**SOLVER, "WARMUP_METHOD": "(" * 10_000})

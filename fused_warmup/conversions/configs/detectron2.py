@@ -203,7 +203,8 @@ def _fixed_gamma(options: Options, total: int, progress: Progress, _: Interval) 
     def reached(part: int) -> int:
         return _first(lambda t: int((progress(t) + EPSILON) * parts) >= part, total)
 
-    values = {reached(part): gamma**part for part in range(parts)}
+    # Stretched behind a warm-up, the progress is below 0 at first.
+    values = {0: 1.0} | {reached(part): gamma**part for part in range(1, parts)}
     return [Segment.constant(value, start) for start, value in values.items() if start < total]
 
 

@@ -19,7 +19,7 @@ def mapping_of(given: Any, framework: str) -> Mapping[str, Any]:
         ValueError: The file holds no mapping.
     """
     if isinstance(given, str | Path):
-        return read_mapping(Path(given))
+        return read_mapping(Path(given), python_tags=True)
     if isinstance(given, Mapping):
         return given
     if hasattr(given, "keys") and hasattr(given, "__getitem__"):  # MMEngine's Config

@@ -13,15 +13,20 @@ MAX_DEPTH = 32
 """Most levels of mappings and lists in each other."""
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path, *, python_tags: bool = False) -> dict[str, Any]:
     """Return the mapping that a file holds.
+
+    Args:
+        path: A file.
+        python_tags: Whether values may be tagged to be made by Python. Tuples are made, as lists;
+            of others the tag alone stands there as text, for whoever needs the value to refuse.
 
     Raises:
         OSError: It cannot be read.
         ValueError: It is no file, too large, no YAML or JSON, or holds no mapping.
     """
     text = _read(path)
-    content = _json(path, text) if path.suffix == ".json" else _yaml(path, text)
+    content = _json(path, text) if path.suffix == ".json" else _yaml(path, text, python_tags)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, a mapping is needed")
     _check_depth(path, content)
@@ -48,7 +53,7 @@ def _json(path: Path, text: str) -> Any:
         raise ValueError(f"{path} is no JSON ({error}): correct it there") from None
 
 
-def _yaml(path: Path, text: str) -> Any:
+def _yaml(path: Path, text: str, python_tags: bool) -> Any:
     if importlib.util.find_spec("yaml") is None:
         raise ValueError(f"{path} needs PyYAML: pip install pyyaml, or give the recipe as JSON")
     import yaml  # type: ignore[import-untyped]
@@ -63,6 +68,10 @@ def _yaml(path: Path, text: str) -> Any:
 
     exponent = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", exponent, list("-+.0123456789"))
+    if python_tags:
+        prefix = "tag:yaml.org,2002:python/"
+        Loader.add_multi_constructor(prefix, lambda _, tag, __: f"!!python/{tag}")
+        Loader.add_constructor(f"{prefix}tuple", Loader.construct_sequence)
     try:
         return yaml.load(text, Loader)
     except _TooLarge:
