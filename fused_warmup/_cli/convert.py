@@ -168,7 +168,7 @@ def _parts(result: Any) -> dict[str, Any]:
     names = ["lr", "schedule"]
     if isinstance(result, configs.ConvertedConfig):
         names += ["momentum", "momentum_schedule"]
-        names += ["bias_schedule"] * isinstance(result, configs.UltralyticsConfig)
+        names += ["bias_schedule", "weight_decay"] * isinstance(result, configs.UltralyticsConfig)
     elif len(result.initial_lr) > 1:
         names = ["initial_lr", "schedules"]
     return {name: getattr(result, name) for name in names}

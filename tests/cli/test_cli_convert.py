@@ -84,7 +84,7 @@ def test_the_python_that_it_prints_builds_the_schedule(
     names, wanted = built(text), convert(arguments[0], **options)
     assert names["schedule"] == wanted.schedule
     assert names["lr"] == wanted.lr
-    for name in ("momentum", "momentum_schedule", "bias_schedule"):
+    for name in ("momentum", "momentum_schedule", "bias_schedule", "weight_decay"):
         assert names.get(name) == getattr(wanted, name, None)
     comments = " ".join(line.removeprefix("# ") for line in text.splitlines() if line[:1] == "#")
     assert comments.split() == str(wanted).split()

@@ -248,6 +248,7 @@ def test_dicts_that_would_be_merged_for_ever(tmp_path: Path) -> None:
         ({"type": "LinearLR", "end": 9, "start_factor": 0}, "start_factor must be .* above 0"),
         ({"type": "ConstantLR", "end": 9, "factor": 2.0}, "factor must be .* at most 1"),
         ({"type": "LinearLR", "by_epoch": False}, "length of LinearLR is not known"),
+        ({"type": "StepLR", "by_epoch": "False"}, "by_epoch must be true or false, got 'False'"),
         ({"type": "StepLR", "begin": 5, "end": 5, "step_size": 1}, "end=5 of StepLR must lie"),
         ({"type": "StepLR", "step_size": 1, "last_step": 3}, "last_step=3 starts StepLR"),
         ({"type": "StepLR", "begin": 0.5, "step_size": 1}, "begin must be an integer, got 0.5"),

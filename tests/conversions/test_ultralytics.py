@@ -106,7 +106,8 @@ def test_weight_decay_is_scaled_to_the_batch() -> None:
 def test_adam_has_no_momentum_to_warm_up() -> None:
     rates = from_ultralytics({"optimizer": "AdamW", "lr0": 0.001}, 100)
     assert rates.momentum is rates.momentum_schedule is None
-    assert rates.left["optimizer"] == "AdamW"
+    assert rates.left == {"optimizer": "AdamW", "momentum": 0.937}
+    assert "lr=0.001; weight_decay=0.0005; left to you: optimizer='AdamW', mom" in str(rates)
     assert from_ultralytics({"optimizer": "RMSProp"}, 100).momentum == 0.937
 
 
@@ -127,6 +128,7 @@ def test_the_arguments_of_a_run(tmp_path: Path) -> None:
         (SGD | {"time": 3}, "time=3 lets the clock"),
         (SGD | {"batch": 0.7}, r"batch=0.7 lets AutoBatch"),
         (SGD | {"batch": -1}, "batch=-1 lets AutoBatch"),
+        (SGD | {"cos_lr": "False"}, "cos_lr must be true or false, got 'False'"),
         (SGD | {"lr0": 0}, "lr0 must be a finite number above 0"),
         (SGD | {"warmup_epoch": 3}, "did you mean 'warmup_epochs'"),
         (SGD | {"epochs": 1, "batch": 1}, "has 10 batches and an update needs 64"),
@@ -134,5 +136,5 @@ def test_the_arguments_of_a_run(tmp_path: Path) -> None:
     ],
 )
 def test_refuses(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         from_ultralytics(arguments, 10)

@@ -70,10 +70,12 @@ class ConvertedConfig:
             )
         return self.lr
 
+    def _said(self) -> dict[str, Any]:
+        return {"lr": self.lr, "momentum": self.momentum, **self.options}
+
     def __str__(self) -> str:
         parts = [f"{self.framework}: {self.schedule}"]
-        said = {"lr": self.lr, "momentum": self.momentum, **self.options}
-        parts += [f"{name}={value}" for name, value in said.items() if value is not None]
+        parts += [f"{name}={value}" for name, value in self._said().items() if value is not None]
         if self.momentum_schedule is not None:
             parts.append(f"momentum times {self.momentum_schedule}")
         if self.left:

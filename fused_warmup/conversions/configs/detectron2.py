@@ -84,7 +84,7 @@ def from_detectron2(config: Any) -> ConvertedConfig:
     method = options.choice("WARMUP_METHOD", ("linear", "constant"))
     low = options.number("WARMUP_FACTOR")
     warmup = min(options.count("WARMUP_ITERS"), total)
-    rescaled = bool(options["RESCALE_INTERVAL"])
+    rescaled = options.flag("RESCALE_INTERVAL")
     share = min(warmup / total, 1.0)  # the numbers of fvcore, from here on
     rest = 1.0 - share
     start = share + rest - rest if rescaled else 0.0
@@ -110,7 +110,7 @@ def from_detectron2(config: Any) -> ConvertedConfig:
         momentum=options.number("MOMENTUM"),
         options={
             "weight_decay": options.number("WEIGHT_DECAY"),
-            "nesterov": bool(options["NESTEROV"]),
+            "nesterov": options.flag("NESTEROV"),
         },
         left=options.left(),
     )

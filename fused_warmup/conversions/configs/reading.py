@@ -111,6 +111,17 @@ class Options:
         value = self[name]
         return whole(name, int(value) if _is_whole_float(value) else value, minimum)
 
+    def flag(self, name: str) -> bool:
+        """Return a truth value; text is none, for "False" would be true.
+
+        Raises:
+            TypeError: It is something else.
+        """
+        value = self[name]
+        if value not in (True, False, None):
+            raise TypeError(f"{name} must be true or false, got {shown(value)}: write one of these")
+        return bool(value)
+
     def choice(self, name: str, choices: Collection[str], *, fold: bool = False) -> str:
         """Return one of the names that are known here.
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from ...schedules.checks import whole
 from ...schedules.decay import constant
@@ -46,6 +47,10 @@ class UltralyticsConfig(ConvertedConfig):
     bias_schedule: Schedule = field(default_factory=constant)
     weight_decay: float = 0.0
     steps: int = 0
+
+    @override
+    def _said(self) -> dict[str, Any]:
+        return {**ConvertedConfig._said(self), "weight_decay": self.weight_decay}
 
     def param_groups(self, model: torch.nn.Module) -> list[dict[str, Any]]:
         """Return the three groups of Ultralytics' optimizer: weights, norm layers', biases.
@@ -138,7 +143,7 @@ def from_ultralytics(
     optimizer = _optimizer(options)
     lr, momentum = options.number("lr0", exclusive=True), options.number("momentum", 0.0)
     end = options.number("lrf")
-    rule = Segment(Kind.COS if options["cos_lr"] else Kind.POLY, length=clock.epochs, b=end)
+    rule = Segment(Kind.COS if options.flag("cos_lr") else Kind.POLY, length=clock.epochs, b=end)
     bias, first = options.number("warmup_bias_lr") / lr, options.number("warmup_momentum")
     momenta = None
     if optimizer in WITH_MOMENTUM and momentum > 0.0 and clock.warmup:
@@ -146,7 +151,8 @@ def from_ultralytics(
     decay = options.number("weight_decay")
     left = options.left(unset=False)
     if optimizer != "sgd":
-        left = {"optimizer": options["optimizer"], **left}
+        beta = {} if optimizer in WITH_MOMENTUM else {"momentum": momentum}  # Adam's first
+        left = {"optimizer": options["optimizer"], **beta, **left}
     return UltralyticsConfig(
         f"Ultralytics with {options['optimizer']}",
         _schedule(clock, rule, 0.0),

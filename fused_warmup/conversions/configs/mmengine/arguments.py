@@ -157,7 +157,7 @@ def _one_cycle(of: Arguments) -> Result:
     kinds = {"cos": Kind.COS, "linear": Kind.POLY}
     kind = kinds[options.choice("anneal_strategy", kinds)]
     length = total if of.length is None else min(of.length, total)
-    back = [first] if options["three_phase"] else []
+    back = [first] if options.flag("three_phase") else []
     ends = [share * total - 1.0, *[2.0 * share * total - 2.0] * len(back), total - 1.0]
     heights = [first, highest, *back, last]
     # It also makes its first rate the base of the schedulers after it.

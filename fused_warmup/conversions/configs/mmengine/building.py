@@ -144,7 +144,7 @@ def _built(kind: str, given: Mapping[str, Any], base: Base, training: Training) 
             f"last_step={shown(options['last_step'])} starts {name} in the middle, it must be -1: "
             "the step count of the optimizer continues a run"
         )
-    by_epoch, converted = bool(options["by_epoch"]), bool(options["convert_to_iter_based"])
+    by_epoch, converted = options.flag("by_epoch"), options.flag("convert_to_iter_based")
     unit = _epoch(name, training) if by_epoch else 1
     if by_epoch and not converted and training.max_epochs is None and training.max_iters:
         raise ValueError(
