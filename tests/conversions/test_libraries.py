@@ -179,7 +179,6 @@ def test_the_scheduler_is_left_alone() -> None:
         rates(scheduler, 8)
         rates(twin, 8)
         from_torch(scheduler, group=0)
-        convert(make(optimizer()).optimizer, None)
         assert rates(scheduler, 30) == rates(twin, 30)
 
 
