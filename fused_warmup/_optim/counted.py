@@ -170,7 +170,8 @@ class CountedOptimizer(Optimizer):
         if count.is_cuda and torch.cuda.is_current_stream_capturing():
             return
         if self._starting.settle(count):
-            self._host_step = None if self._plan is None else self._plan.host_step
+            plan = self._plan
+            self._host_step = None if plan is None else plan.host_step
         else:
             self._forget_plan()  # so that the next step begins with the model of then
 

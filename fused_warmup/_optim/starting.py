@@ -20,9 +20,13 @@ class Starting:
 
     Args:
         params: They.
+
+    Attributes:
+        is_unsure: Whether only the device knows if the last step has started averages.
     """
 
     def __init__(self, params: Iterable[Tensor] = ()) -> None:
+        self.is_unsure = False  # no property: each step asks
         self._params = set(params)
         # Those that a step was launched for which AMP may have skipped, and the count before it.
         self._launched: set[Tensor] = set()
@@ -38,11 +42,6 @@ class Starting:
         """Note a parameter that has just got an average."""
         self._params.add(p)
 
-    @property
-    def is_unsure(self) -> bool:
-        """Whether only the device knows if the last step has started averages."""
-        return self._count is not None
-
     def waiting(self) -> list[Tensor]:
         """Return the parameters without a gradient, whose averages the next step will not start."""
         return [p for p in self._params if p.grad is None]
@@ -56,25 +55,28 @@ class Starting:
                 local_of(ema).copy_(local_of(p))
 
     def count_before(self, found_inf: Any, counters: Iterable[Tensor]) -> Tensor | None:
-        """Return a copy of the count, for `note_launch` after a step that may be skipped."""
-        if found_inf is None or not self._params:
+        """Return a copy of the count, for `note_launch`, where the next step may start averages.
+
+        None where it starts none, or starts them for sure.
+        """
+        if found_inf is None or len(self.waiting()) == len(self._params):
             return None
         return next((counter.clone() for counter in counters), None)
 
-    def note_launch(self, params: Iterable[Tensor], found_inf: Any, count: Tensor | None) -> None:
+    def note_launch(self, params: Iterable[Tensor], count: Tensor | None) -> None:
         """Note that a step was launched, which starts the averages of parameters with gradients.
 
         Args:
             params: The parameters that it was launched for.
-            found_inf: What may have skipped it.
-            count: The `count_before` it.
+            count: The `count_before` it; None: nothing has skipped it.
         """
         launched = {p for p in params if p in self._params and p.grad is not None}
-        if found_inf is None:
+        if count is None:
             self._params -= launched
-        elif launched:
+        else:
             self._launched |= launched
             self._count = count if self._count is None else self._count
+            self.is_unsure = True
 
     def settle(self, count: Tensor) -> bool:
         """Find out whether the launched step was applied, and say so. Waits for the device.
@@ -85,5 +87,5 @@ class Starting:
         applied = self._count is not None and bool(on_host(self._count.to(count) != count, True))
         if applied:
             self._params -= self._launched
-        self._launched, self._count = set(), None
+        self._launched, self._count, self.is_unsure = set(), None, False
         return applied

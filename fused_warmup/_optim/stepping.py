@@ -155,7 +155,9 @@ class FusedOptimizer(BaseOptimizer):
             return
         self._forget_plan()
         self._complete_state()
-        self._plan = Plan(
+        *_, found_inf, _ = step
+        before = self._starting.count_before(found_inf, self._counters.by_device.values())
+        plan = self._plan = Plan(
             self.state,
             self.param_groups,
             self._counters,
@@ -164,18 +166,16 @@ class FusedOptimizer(BaseOptimizer):
             measures=self._measures,
             waiting=self._starting.waiting(),
         )
-        *_, found_inf, _ = step
-        before = self._starting.count_before(found_inf, self._counters.by_device.values())
-        if not self._plan.run_carefully(*step):
+        # The next step finds out first whether this one has started averages.
+        self._host_step = plan.host_step if before is None else None
+        if not plan.run_carefully(*step):
             raise RuntimeError(
                 "a parameter, its gradient or its state changed while the step was being made, and "
                 "nothing has been updated: do not change them from signal handlers, __del__ or "
                 "other threads during step()"
             )
         params = (p for group in self.param_groups for p in group["params"])
-        self._starting.note_launch(params, found_inf, before)
-        # The next step finds out first whether this one has started averages.
-        self._host_step = None if self._starting.is_unsure else self._plan.host_step
+        self._starting.note_launch(params, before)
 
     def update_captured(self) -> None:
         """Let steps recorded in CUDA graphs use the groups' present options at their next replay.

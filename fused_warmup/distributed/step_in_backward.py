@@ -204,7 +204,7 @@ class _Slice:
         )
         if not self.plan.run_carefully(*step):
             raise RuntimeError("a plan made for a parameter does not fit it: please report this")
-        optimizer._starting.note_launch(self._params, None, None)
+        optimizer._starting.note_launch(self._params, None)
 
     def _look(self) -> None:
         """Bring the groups' present options and the parameters' present state."""
