@@ -277,6 +277,24 @@ def test_biases_and_normalization_layers_are_not_decayed(optimizer: str) -> None
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_another_weight_decay_is_that_of_the_weights(optimizer: str) -> None:
+    params = {**RECIPE, "optimizer": optimizer, "zero_weight_decay_on_bias_and_bn": True}
+    opt = from_super_gradients(params, 2).optimizer(nn.Linear(2, 1), weight_decay=0.7)
+    assert [group["weight_decay"] for group in opt.param_groups] == [0.0, 0.7]
+
+
+def test_options_without_effect_are_refused() -> None:
+    net = nn.Linear(2, 1)
+    with pytest.raises(ValueError, match=r"lr=0.5 has no effect, .* change initial_lr"):
+        from_super_gradients(RECIPE, 2).optimizer(net, lr=0.5)
+    existing = torch.optim.SGD(net.parameters(), lr=0.1)
+    recipe = from_super_gradients({**RECIPE, "initial_lr": None, "optimizer": existing}, 2)
+    with pytest.raises(ValueError, match=r"exists, to which \['momentum'\] come too late"):
+        recipe.optimizer(net, momentum=0.9)
+    assert "schedule" not in existing.param_groups[0]
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
 def test_a_model_without_biases_keeps_its_empty_group(optimizer: str) -> None:
     """SuperGradients' optimizers have it, and so have their checkpoints."""
     net = nn.Linear(2, 1, bias=False)

@@ -8,6 +8,7 @@ from torch.nn import Module, Parameter
 from torch.optim import Optimizer
 
 from ..._advice import advise
+from ...schedules.checks import shown
 from ...schedules.schedule import Schedule
 from . import groups
 from .averaging import Averaged
@@ -130,7 +131,8 @@ class SuperGradientsRecipe:
 
         Raises:
             TypeError: An option that the optimizer does not have; parameters in place of the model.
-            ValueError: The optimizer is unknown or not installed; groups that do not fit the model.
+            ValueError: The optimizer is unknown or not installed; groups that do not fit the model;
+                ``lr``, which each group has; options of an optimizer that exists.
 
         Example:
             >>> import torch, fused_warmup
@@ -148,6 +150,11 @@ class SuperGradientsRecipe:
         """
         recipe = self.for_model(model)
         if optimizer_class is None and isinstance(self.named, Optimizer):
+            if options:
+                raise ValueError(
+                    f"the recipe has an optimizer that exists, to which {list(options)} come too "
+                    "late: set them there, or pass optimizer_class="
+                )
             return drive(self.named, recipe.schedules)
         cls = optimizer_class or self.optimizer_class
         if self.averaging and becomes_sgd(self.named) and not makes_averages(cls):
@@ -156,10 +163,15 @@ class SuperGradientsRecipe:
                 f"{cls.__module__} does not: call recipe.averaged_model(model), and its "
                 "update_parameters(model) after each step"
             )
+        if "lr" in options:
+            raise ValueError(
+                f"lr={shown(options['lr'])} has no effect, each group has its rate of initial_lr: "
+                "change initial_lr and convert again"
+            )
         members = recipe._members(model)
-        divided = recipe._divided(model, members)
         cycled = self.momentum_cycle if makes_averages(cls) else {}
         options = {**self.optimizer_params, **cycled, **options}
+        divided = recipe._divided(model, members, options.get("weight_decay", 0.0))
         built = build(cls, divided, options, self.averaging, recipe.schedules["default"])
         recipe._freeze(members)
         return built
@@ -221,7 +233,8 @@ class SuperGradientsRecipe:
         else:
             recipe = self
         members = recipe._members(model)
-        divided = recipe._divided(model, members)
+        decay = self.optimizer_params.get("weight_decay", 0.0)
+        divided = recipe._divided(model, members, decay)
         recipe._freeze(members)
         return divided
 
@@ -255,7 +268,9 @@ class SuperGradientsRecipe:
                 for parameter in parameters:
                     parameter.requires_grad_(False)
 
-    def _divided(self, model: Any, members: Mapping[str, list[Parameter]]) -> list[dict[str, Any]]:
+    def _divided(
+        self, model: Any, members: Mapping[str, list[Parameter]], decay: Any
+    ) -> list[dict[str, Any]]:
         divided: list[dict[str, Any]] = []
         splits = self.zero_weight_decay_on_bias_and_bn
         if splits and not isinstance(model, Module):
@@ -265,7 +280,6 @@ class SuperGradientsRecipe:
             )
             splits = False
         spared = groups.without_decay(model) if splits else set()
-        decay = self.optimizer_params.get("weight_decay", 0.0)
         for name, parameters in members.items():
             if not parameters or self._is_frozen(name):
                 continue
