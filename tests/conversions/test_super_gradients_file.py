@@ -66,6 +66,51 @@ def test_defaults_are_read_from_the_files_beside(tmp_path: Path) -> None:
     assert recipe == from_super_gradients(params, 5)
 
 
+EXPERIMENT = """# @package _global_
+defaults:
+  - override /training_hyperparams: other
+training_hyperparams: {lr_warmup_epochs: 2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("defaults", "initial_lr", "epochs", "warmup", "decay"),
+    [
+        ("[training_hyperparams: own, hp@training_hyperparams: late]", 0.5, 4, 0, 1e-4),
+        ("[training_hyperparams: own, op@training_hyperparams.optimizer_params: q]", 0.1, 4, 0, 7),
+        ("[training_hyperparams: grouped]", 0.1, 4, 0, 7),
+        ("[training_hyperparams: own, experiment: e]", 0.2, 5, 2, 1e-4),
+        ("[training_hyperparams: own, experiment/e]", 0.2, 5, 2, 1e-4),
+        ("[training_hyperparams: [own, other]]", 0.2, 5, 0, 1e-4),
+        ("[training_hyperparams/own]", 0.1, 4, 0, 1e-4),
+        ("[training_hyperparams: own, training_hyperparams@spare: other]", 0.1, 4, 0, 1e-4),
+        ("[training_hyperparams: own, hp: late]", 0.1, 4, 0, 1e-4),
+    ],
+)
+def test_defaults_are_put_where_hydra_puts_them(
+    tmp_path: Path, defaults: str, initial_lr: float, epochs: int, warmup: int, decay: float
+) -> None:
+    """Each compared with Hydra 1.3.2 itself."""
+    write(
+        tmp_path,
+        recipe=f"defaults: {defaults}\ndataset: none",
+        training_hyperparams__own="initial_lr: 0.1\nmax_epochs: 4",
+        training_hyperparams__other="initial_lr: 0.2\nmax_epochs: 5",
+        training_hyperparams__grouped="defaults: [own, optimizer_params: q]",
+        op__q="weight_decay: 7",
+        hp__late="initial_lr: 0.5",
+        experiment__e=EXPERIMENT,
+    )
+    (tmp_path / "training_hyperparams" / "optimizer_params").mkdir()
+    inner = tmp_path / "training_hyperparams" / "optimizer_params" / "q.yaml"
+    inner.write_text("weight_decay: 7")
+    recipe = from_super_gradients(tmp_path / "recipe.yaml", 3)
+    assert recipe.initial_lr == {"default": initial_lr}
+    assert recipe.steps == 3 * epochs
+    assert recipe.lr_at(0) == pytest.approx(initial_lr / (1 + warmup))
+    assert recipe.optimizer_params["weight_decay"] == decay
+
+
 def test_a_default_that_is_not_there_is_missed(tmp_path: Path) -> None:
     """Leaving it out would draw a constant rate where the recipe has a cosine."""
     write(
