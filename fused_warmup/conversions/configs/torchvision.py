@@ -1,7 +1,7 @@
 """The command line options of torchvision's reference scripts."""
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from ...schedules.checks import listed, shown, whole
@@ -88,7 +88,9 @@ def from_torchvision(
     """
     if script not in DEFAULTS:
         raise ValueError(f"script must be one of {list(DEFAULTS)}, got {shown(script)}: use one")
-    options = Options(f"torchvision's {script} script", _named(arguments), DEFAULTS[script])
+    given = _named(arguments)
+    _refuse_short(given, DEFAULTS[script])
+    options = Options(f"torchvision's {script} script", given, DEFAULTS[script])
     batches, epochs = whole("steps_per_epoch", steps_per_epoch, 1), options.count("epochs", 1)
     lr = options.number("lr", exclusive=True)
     schedule = SCRIPTS[script](options, epochs, batches, lr).lasting(epochs * batches)
@@ -120,6 +122,18 @@ def _named(arguments: Any) -> Mapping[str, Any]:
         arguments = _of_command_line(arguments)
     given = mapping_of(arguments, "torchvision")
     return {str(name).lstrip("-").replace("-", "_"): value for name, value in given.items()}
+
+
+def _refuse_short(given: Iterable[str], known: Collection[str]) -> None:
+    """Raise where a name begins one that is known: argparse takes it for that, if for no other."""
+    for name in given:
+        longer = [each for each in known if each != name and each.startswith(name)]
+        if longer and name not in known:
+            flags = " or ".join(f"--{each.replace('_', '-')}" for each in longer)
+            raise ValueError(
+                f"--{name.replace('_', '-')} is short for {flags}, which is not known here: write "
+                "it out"
+            )
 
 
 def _of_command_line(words: Sequence[Any]) -> dict[str, Any]:
