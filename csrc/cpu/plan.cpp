@@ -14,6 +14,7 @@ namespace fused_warmup {
 namespace {
 
 constexpr int64_t GRAIN = 32 * 1024;  // less work than this is not worth another thread
+constexpr size_t AHEAD = 8;           // so many tensors before its own, elements are asked for
 
 #if defined(HAVE_AVX2) || defined(HAVE_AVX512)
 // Not by __builtin_cpu_supports: to older compilers "f16c" is an error (llvm/llvm-project#65320).
@@ -83,13 +84,22 @@ void CpuPlan::launch_kernel(bool advance) {
   if (advance) *step_.t = next_count(t);
 }
 
-template <typename Run>
-__attribute__((always_inline)) inline void CpuPlan::in_shares(const Run& run) {
+template <typename Visit>
+__attribute__((always_inline)) inline void CpuPlan::for_each_part(const Visit& visit) {
   if (entries_.empty()) return;
   if (laid_out_ != generation_) {
     line_ = make_line(entries_);
     laid_out_ = generation_;
   }
+  const auto run = [this, &visit](int32_t n_shares, int32_t share) {
+    const int64_t first = share_begin(line_.back(), n_shares, share);
+    const int64_t last = share_begin(line_.back(), n_shares, share + 1);
+    const int64_t* const line = line_.data();
+    const size_t n_entries = entries_.size();
+    for (size_t i = tensor_at(line_, first); i < n_entries && line[i] < last; ++i) {
+      visit(i, first, last);
+    }
+  };
   const int64_t useful = (line_.back() + GRAIN - 1) / GRAIN;
   const int threads = static_cast<int>(std::min<int64_t>(omp_get_max_threads(), useful));
   if (threads <= 1) return run(1, 0);
@@ -98,19 +108,15 @@ __attribute__((always_inline)) inline void CpuPlan::in_shares(const Run& run) {
 }
 
 void CpuPlan::launch_norms() {
-  in_shares([this](int32_t n_shares, int32_t share) {
-    const int64_t first = share_begin(line_.back(), n_shares, share);
-    const int64_t last = share_begin(line_.back(), n_shares, share + 1);
-    for (size_t i = tensor_at(line_, first); i < entries_.size() && line_[i] < last; ++i) {
-      const TensorEntry& entry = entries_[i];
-      const int64_t chunk = chunk_size(entry.n_elements);
-      const Chunks own = chunks_in(first, last, line_[i], entry.n_elements, chunk);
-      double* const sums = norms_.partials + 2 * first_slot(line_[i], static_cast<int64_t>(i));
-      for (int64_t k = own.begin; k < own.end; ++k) {
-        const int64_t begin = k * chunk;
-        const int64_t end = std::min(begin + chunk, entry.n_elements);
-        kernels_.sum_chunk(entry, step_.grad_scale, begin, end, sums + 2 * k);
-      }
+  for_each_part([this](size_t i, int64_t first, int64_t last) {
+    const TensorEntry& entry = entries_[i];
+    const int64_t chunk = chunk_size(entry.n_elements);
+    const Chunks own = chunks_in(first, last, line_[i], entry.n_elements, chunk);
+    double* const sums = norms_.partials + 2 * first_slot(line_[i], static_cast<int64_t>(i));
+    for (int64_t k = own.begin; k < own.end; ++k) {
+      const int64_t begin = k * chunk;
+      const int64_t end = std::min(begin + chunk, entry.n_elements);
+      kernels_.sum_chunk(entry, step_.grad_scale, begin, end, sums + 2 * k);
     }
   });
   for (size_t i = 0; i < entries_.size(); ++i) {
@@ -123,31 +129,33 @@ void CpuPlan::launch_norms() {
 }
 
 void CpuPlan::update_all(const std::vector<Rates>& rates) {
-  if (is_lars()) return update_shares(rates, std::true_type());
-  update_shares(rates, std::false_type());
+  if (is_lars()) return update_parts(rates, std::true_type());
+  update_parts(rates, std::false_type());
 }
 
 template <bool Lars>
-void CpuPlan::update_shares(const std::vector<Rates>& rates, std::bool_constant<Lars>) {
+void CpuPlan::update_parts(const std::vector<Rates>& rates, std::bool_constant<Lars>) {
   const int64_t t = *step_.t;
-  in_shares([&](int32_t n_shares, int32_t share) {
-    const int64_t first = share_begin(line_.back(), n_shares, share);
-    const int64_t last = share_begin(line_.back(), n_shares, share + 1);
-    for (size_t i = tensor_at(line_, first); i < entries_.size() && line_[i] < last; ++i) {
-      const TensorEntry& entry = entries_[i];
-      const int64_t begin = cut_at(first, line_[i], entry.n_elements);
-      const int64_t end = end_at(last, line_[i], line_[i + 1], entry.n_elements);
-      if (begin >= end) continue;
-      const size_t group = static_cast<size_t>(entry.group);
-      const Extras* const extras = extras_.empty() ? nullptr : &extras_[i];
-      if constexpr (Lars) {
-        kernels_.update_by_lars(entry, extras, groups_[group], step_, rates[group],
-                                is_first_step(entry.first_step, t), begin, end,
-                                norms_.squares + 2 * entry.row);
-      } else {
-        kernels_.update(entry, extras, groups_[group], step_, rates[group],
-                        is_first_step(entry.first_step, t), begin, end);
+  for_each_part([this, &rates, t](size_t i, int64_t first, int64_t last) {
+    const TensorEntry& entry = entries_[i];
+    if (i + AHEAD < entries_.size()) {
+      const TensorEntry& next = entries_[i + AHEAD];
+      for (const void* data : {next.param, next.grad, next.momentum_buffer}) {
+        __builtin_prefetch(data);
       }
+    }
+    const int64_t begin = cut_at(first, line_[i], entry.n_elements);
+    const int64_t end = end_at(last, line_[i], line_[i + 1], entry.n_elements);
+    if (begin >= end) return;
+    const size_t group = static_cast<size_t>(entry.group);
+    const Extras* const extras = extras_.empty() ? nullptr : &extras_[i];
+    if constexpr (Lars) {
+      kernels_.update_by_lars(entry, extras, groups_[group], step_, rates[group],
+                              is_first_step(entry.first_step, t), begin, end,
+                              norms_.squares + 2 * entry.row);
+    } else {
+      kernels_.update(entry, extras, groups_[group], step_, rates[group],
+                      is_first_step(entry.first_step, t), begin, end);
     }
   });
 }

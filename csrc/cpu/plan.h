@@ -31,12 +31,13 @@ class CpuPlan : public HostPlan {
   };
 
   static Kernels kernels_for(const std::string& capability);
-  // Calls run(n_shares, share) for each share of the line, side by side.
-  template <typename Run>
-  void in_shares(const Run& run);
+  // Calls visit(i, first, last) for each tensor of which a share, which is [first, last) of the
+  // line, has a part; shares side by side.
+  template <typename Visit>
+  void for_each_part(const Visit& visit);
   void update_all(const std::vector<Rates>& rates);
   template <bool Lars>
-  void update_shares(const std::vector<Rates>& rates, std::bool_constant<Lars>);
+  void update_parts(const std::vector<Rates>& rates, std::bool_constant<Lars>);
 
   Kernels kernels_;
 

@@ -129,10 +129,7 @@ void HostPlan::add_parameter(const py::object& tensor, const py::object& momentu
     parameter.momentum_look = TensorLook(momentum_buffer.ptr());
     parameter.entry.momentum_buffer = data_of(view);
   }
-  if (first_step) {
-    parameter.first_step = first_step;
-    parameter.mark_look = TensorLook(first_step.ptr());
-  }
+  parameter.first_step = first_step;
   parameters_.push_back(std::move(parameter));
 }
 

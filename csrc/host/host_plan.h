@@ -122,15 +122,9 @@ class HostPlan {
   DLDevice device_{};
 
  private:
-  // Where a tensor was when it was last examined in full.
-  struct Place {
-    const void* data = nullptr;
-    int64_t storage_bytes = -1;
-  };
-
   struct Parameter {
     py::object tensor, momentum_buffer, first_step;
-    TensorLook tensor_look, momentum_look, mark_look;
+    TensorLook tensor_look, momentum_look;
     TensorLook grad_look;  // of the last step, whose gradient may be gone
     Place place, momentum_place, grad_place;
     TensorEntry entry;
@@ -153,7 +147,8 @@ class HostPlan {
   void add_parameter(const py::object& tensor, const py::object& momentum_buffer,
                      const py::object& first_step, int32_t group, const py::object& torch_grad,
                      const py::object& ema, const py::object& master);
-  void prefetch(size_t begin, size_t end) const;
+  void prefetch(int64_t i);
+  void prefetch_versions(size_t i) const;
   bool has_group(size_t group) const;
   bool in_range(const Group& group) const;
   bool view_scalar(PyObject* tensor, DLTensor* view) const;
@@ -162,11 +157,15 @@ class HostPlan {
   bool look_at_norms();
   bool read_lars(PyObject* group, bool may_ask, Group* out) const;
   void read_grads(const py::object& grads);
+  bool find(size_t i, const TensorLook& look, PyObject* object, Place* place) const;
+  bool find_anew(size_t i, const TensorLook& look, PyObject* object, Place* place) const;
+  void follow(void** at, void* found);
+  bool look_at_parameters(bool* same_active);
   bool look_at_parameter(size_t i);
-  bool look_at(size_t i, const TensorLook& look, PyObject* object, Place* place,
-               DLTensor* view) const;
+  bool look_at_grad(size_t i, const TensorLook& grad, PyObject* object);
   bool look_at_mark(size_t i);
-  bool look_at_extras(size_t i, DLTensor* view);
+  bool look_at_extras(size_t i, const Place** place);
+  void list_entries();
   bool read_averaging(PyObject* dict, bool may_ask, Group* group) const;
   bool find_apart();
   bool is_apart(Parameter& parameter) const;
@@ -193,6 +192,7 @@ class HostPlan {
   Spans written_;                // memory of the active parameters and their momenta
   // No two of these share memory, where they were last, and no gradient lies in it.
   bool apart_ = false;
+  bool are_entries_good_ = false;   // entries_ and extras_ say what the parameters' own entries do
   uint64_t listed_ = ~uint64_t{0};  // generation that active_ was made for
 };
 

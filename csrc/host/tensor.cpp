@@ -43,18 +43,20 @@ bool view_by_dlpack(PyObject* object, DLTensor* view) {
   return !is_negated(object);
 }
 
+// Wrappers around other tensors, and torch's own symbolic zeros, have no memory.
+bool has_memory(const DLTensor& view) { return view.data != nullptr || n_elements_of(view) == 0; }
+
 }  // namespace
 
+bool view_tensor(const TensorLook& look, DLTensor* view) {
+  return look.view(view) && look.view_device(&view->device) && look.fits_storage(*view) &&
+         has_memory(*view);
+}
+
 bool view_tensor(PyObject* object, DLTensor* view) {
-  if (reads_libtorch()) {
-    const TensorLook look(object);
-    if (!look || !look.view(view) || !look.view_device(&view->device)) return false;
-    if (!look.fits_storage(*view, look.storage_bytes())) return false;
-  } else if (!view_by_dlpack(object, view)) {
-    return false;
-  }
-  // Wrappers around other tensors, and torch's own symbolic zeros, have no memory.
-  return view->data != nullptr || n_elements_of(*view) == 0;
+  if (!reads_libtorch()) return view_by_dlpack(object, view) && has_memory(*view);
+  const TensorLook look(object);
+  return look && view_tensor(look, view);
 }
 
 bool is_tensor(PyObject* object) {

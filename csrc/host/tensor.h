@@ -10,7 +10,7 @@
 #include <optional>
 #include <vector>
 
-#include "host/torch_abi.h"
+#include "host/tensor_look.h"
 #include "launch/plan.h"
 
 namespace fused_warmup {
@@ -23,6 +23,7 @@ const DLPackExchangeAPI* exchange_api();
 // reads_libtorch(). False, and no Python error set, where the object is no dense tensor with memory
 // of its own: sparse, a wrapper, a negated view.
 bool view_tensor(PyObject* object, DLTensor* view);
+bool view_tensor(const TensorLook& look, DLTensor* view);
 
 // Whether an object is a torch.Tensor.
 bool is_tensor(PyObject* object);

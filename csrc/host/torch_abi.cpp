@@ -11,57 +11,18 @@ namespace {
 
 namespace py = pybind11;
 
-// A tensor as libtorch passes it by reference: an at::Tensor is one pointer.
-using Tensor = void* const;
-
-// As torch/csrc/inductor/aoti_torch/c/shim.h declares them; 0 is success.
-using GetDataPtr = int32_t (*)(Tensor* tensor, void** data);
-using GetDims = int32_t (*)(Tensor* tensor, int64_t** sizes_or_strides);
-using GetInt64 = int32_t (*)(Tensor* tensor, int64_t* value);
-using GetInt32 = int32_t (*)(Tensor* tensor, int32_t* value);
+using Tensor = TorchAbi::Tensor;
 using GetCode = int32_t (*)();
-using DeleteTensor = int32_t (*)(void** tensor);
-// torch/csrc/stable/c/shim.h, since 2.14: a handle, as the Python function before it makes.
-using TensorFromPyObject = int32_t (*)(void* object, void*** handle);
 
-// const at::Tensor& c10::TensorImpl::grad() const
-using GradOf = Tensor* (*)(const void* impl);
+// Those of C++, by the names that its compilers give them.
 constexpr const char* GRAD_OF = "_ZNK3c1010TensorImpl4gradEv";
-// void torch::autograd::impl::bump_version(const at::Tensor&)
-using BumpVersion = void (*)(Tensor* tensor);
 constexpr const char* BUMP_VERSION = "_ZN5torch8autograd4impl12bump_versionERKN2at6TensorE";
-// int64_t at::TensorBase::_version() const
-using Version = int64_t (*)(Tensor* tensor);
 constexpr const char* VERSION = "_ZNK2at10TensorBase8_versionEv";
-// bool at::native::is_neg(const at::Tensor&): whether memory is to be read with the opposite sign.
-using IsNeg = bool (*)(Tensor* tensor);
 constexpr const char* IS_NEG = "_ZN2at6native6is_negERKNS_6TensorE";
-
-// bool torch::profiler::impl::profilerEnabled()
-using ProfilerEnabled = bool (*)();
 constexpr const char* PROFILER_ENABLED = "_ZN5torch8profiler4impl15profilerEnabledEv";
 
-struct Functions {
-  GetDataPtr get_data_ptr = nullptr;
-  GetDims get_sizes = nullptr, get_strides = nullptr;
-  GetInt64 get_dim = nullptr, get_storage_size = nullptr, get_storage_offset = nullptr;
-  GetInt32 get_dtype = nullptr, get_layout = nullptr;
-  GetInt32 get_device_type = nullptr, get_device_index = nullptr;
-  DeleteTensor delete_tensor = nullptr;
-  TensorFromPyObject from_object = nullptr;
-  GradOf grad_of = nullptr;
-  BumpVersion bump_version = nullptr;
-  Version version = nullptr;
-  IsNeg is_neg = nullptr;
-  ProfilerEnabled profiler_enabled = nullptr;  // null where this release lacks it
-
-  int32_t strided = 0, float32 = 0, float64 = 0, bfloat16 = 0, float16 = 0, int64 = 0;
-  int32_t cpu = 0, cuda = 0, xpu = 0;
-  const void* undefined = nullptr;  // what stands for "no tensor"
-  Py_ssize_t offset = 0;            // of the at::Tensor in a Python tensor
-  PyTypeObject* type = nullptr;     // of all Python tensors
-  int storage_word = 0;             // of an implementation, which points to the storage
-
+// What is found, until it has been tried.
+struct Candidate : TorchAbi {
   bool find_symbols();
   bool try_them();
   const void* impl_of(py::handle tensor) const;
@@ -69,7 +30,7 @@ struct Functions {
   void find_storage_word(const py::object& tensor);
 };
 
-bool Functions::find_symbols() {
+bool Candidate::find_symbols() {
   void* library = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
   if (library == nullptr) return false;
   bool found = true;
@@ -106,15 +67,15 @@ bool Functions::find_symbols() {
     if (get_code != nullptr) *code = get_code();
   }
   if (!found) return false;
-  profiler_enabled = reinterpret_cast<ProfilerEnabled>(dlsym(library, PROFILER_ENABLED));
+  profiler_enabled = reinterpret_cast<decltype(profiler_enabled)>(dlsym(library, PROFILER_ENABLED));
   void* python_library = dlopen("libtorch_python.so", RTLD_LAZY | RTLD_NOLOAD);
-  from_object = reinterpret_cast<TensorFromPyObject>(
+  from_object = reinterpret_cast<decltype(from_object)>(
       dlsym(python_library != nullptr ? python_library : library, "torch_tensor_from_pyobject"));
   return true;
 }
 
 // What a tensor's Python object stands for; null where this torch does not tell.
-const void* Functions::impl_of(py::handle tensor) const {
+const void* Candidate::impl_of(py::handle tensor) const {
   void** handle = nullptr;
   py::object capsule;
   if (from_object != nullptr) {
@@ -134,7 +95,7 @@ const void* Functions::impl_of(py::handle tensor) const {
 }
 
 // Finds the one word of a Python tensor that points to its implementation.
-bool Functions::find_offset(const py::object& tensor) {
+bool Candidate::find_offset(const py::object& tensor) {
   const void* impl = impl_of(tensor);
   if (impl == nullptr) return false;
   const auto* words = reinterpret_cast<const void* const*>(tensor.ptr());
@@ -151,7 +112,7 @@ bool Functions::find_offset(const py::object& tensor) {
 
 // Finds the word of an implementation that points to the storage, among the few that are surely
 // its own. It is only prefetched from: without it, the first word will do.
-void Functions::find_storage_word(const py::object& tensor) {
+void Candidate::find_storage_word(const py::object& tensor) {
   const auto storage = tensor.attr("untyped_storage")().attr("_cdata").cast<uintptr_t>();
   const auto* words = static_cast<const uintptr_t*>(impl_of(tensor));
   for (int i = 0; i < 4; ++i) {
@@ -160,7 +121,7 @@ void Functions::find_storage_word(const py::object& tensor) {
 }
 
 // Asks everything about tensors whose answers are known.
-bool Functions::try_them() {
+bool Candidate::try_them() {
   const py::module_ torch = py::module_::import("torch");
   const py::object base = torch.attr("_C").attr("TensorBase");
   type = reinterpret_cast<PyTypeObject*>(base.ptr());
@@ -207,8 +168,8 @@ bool Functions::try_them() {
          version(tensor_of(leaf)) == before + 1;
 }
 
-const Functions* find_functions() {
-  static Functions candidate;
+bool find_functions() {
+  Candidate candidate{};
   // Tried on ordinary tensors, whatever mode the first step runs under.
   const py::object mode = py::module_::import("torch").attr("inference_mode")(false);
   mode.attr("__enter__")();
@@ -218,109 +179,21 @@ const Functions* find_functions() {
   } catch (const py::error_already_set&) {  // it lacks what the trial needs
   }
   mode.attr("__exit__")(py::none(), py::none(), py::none());
-  return good ? &candidate : nullptr;
+  if (good) torch_abi = candidate;
+  return good;
 }
-
-// Null where they cannot be relied on. Set by reads_libtorch(), before there is any look.
-const Functions* torch = nullptr;
 
 }  // namespace
 
+TorchAbi torch_abi{};
+
 bool reads_libtorch() {
-  static const bool found = (torch = find_functions()) != nullptr;
+  static const bool found = find_functions();
   return found;
 }
 
 bool may_be_profiled() {
-  return !reads_libtorch() || torch->profiler_enabled == nullptr || torch->profiler_enabled();
+  return !reads_libtorch() || torch_abi.profiler_enabled == nullptr || torch_abi.profiler_enabled();
 }
-
-TensorLook::TensorLook(PyObject* object) {
-  if (!reads_libtorch() || !PyObject_TypeCheck(object, torch->type)) return;
-  tensor_ = reinterpret_cast<Tensor*>(reinterpret_cast<char*>(object) + torch->offset);
-}
-
-TensorLook TensorLook::grad() const {
-  TensorLook look;
-  Tensor* found = torch->grad_of(*tensor_);
-  if (*found != torch->undefined) look.tensor_ = found;
-  return look;
-}
-
-bool TensorLook::view(DLTensor* view) const {
-  int32_t layout = 0, dtype = 0;
-  int64_t n_dims = 0;
-  int64_t *sizes = nullptr, *strides = nullptr;
-  if (*tensor_ == torch->undefined) return false;
-  // The layout first: others have no memory to ask for, and say so on standard error.
-  if (torch->get_layout(tensor_, &layout) != 0 || layout != torch->strided ||
-      torch->is_neg(tensor_)) {
-    return false;
-  }
-  if (torch->get_data_ptr(tensor_, &view->data) != 0 || torch->get_dim(tensor_, &n_dims) != 0 ||
-      torch->get_sizes(tensor_, &sizes) != 0 || torch->get_strides(tensor_, &strides) != 0 ||
-      torch->get_dtype(tensor_, &dtype) != 0) {
-    return false;
-  }
-  view->ndim = static_cast<int32_t>(n_dims);
-  view->shape = sizes;  // to const in some of torch's copies of dlpack.h
-  view->strides = strides;
-  view->byte_offset = 0;
-  if (dtype == torch->float32) {
-    view->dtype = {kDLFloat, 32, 1};
-  } else if (dtype == torch->bfloat16) {
-    view->dtype = {kDLBfloat, 16, 1};
-  } else if (dtype == torch->float16) {
-    view->dtype = {kDLFloat, 16, 1};
-  } else if (dtype == torch->float64) {
-    view->dtype = {kDLFloat, 64, 1};
-  } else if (dtype == torch->int64) {
-    view->dtype = {kDLInt, 64, 1};
-  } else {
-    return false;
-  }
-  return true;
-}
-
-bool TensorLook::view_device(DLDevice* device) const {
-  int32_t type = 0, index = 0;
-  if (torch->get_device_type(tensor_, &type) != 0) return false;
-  if (type == torch->cpu) {
-    *device = {kDLCPU, 0};
-    return true;
-  }
-  if (type != torch->cuda && type != torch->xpu) return false;
-  if (torch->get_device_index(tensor_, &index) != 0) return false;
-  *device = {type == torch->cuda ? kDLCUDA : kDLOneAPI, index};
-  return true;
-}
-
-int64_t TensorLook::storage_bytes() const {
-  int64_t bytes = -1;
-  torch->get_storage_size(tensor_, &bytes);
-  return bytes;
-}
-
-bool TensorLook::fits_storage(const DLTensor& view, int64_t storage_bytes) const {
-  int64_t offset = 0, last = 0;
-  if (torch->get_storage_offset(tensor_, &offset) != 0 || offset < 0) return false;
-  for (int32_t i = 0; i < view.ndim; ++i) {
-    if (view.shape[i] == 0) return true;
-    last += (view.shape[i] - 1) * view.strides[i];
-  }
-  return (offset + last + 1) * (view.dtype.bits / 8) <= storage_bytes;
-}
-
-void TensorLook::bump_version() const { torch->bump_version(tensor_); }
-
-int64_t TensorLook::version() const {
-  try {
-    return torch->version(tensor_);
-  } catch (const std::exception&) {
-    return -1;
-  }
-}
-
-int TensorLook::first_part() { return torch->storage_word; }
 
 }  // namespace fused_warmup

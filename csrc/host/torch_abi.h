@@ -1,7 +1,7 @@
 // The few functions of libtorch that tell where a tensor's memory is, found in the library that the
 // process already runs. They answer in a few nanoseconds and run no Python, so that nothing can
 // change between a look and the launch that relies on it. Where a release lacks one, DLPack and
-// Python answer the same questions, only slower.
+// Python answer the same questions, only slower. tensor_look.h asks them.
 //
 // Most are of torch's stable C interface:
 // https://docs.pytorch.org/docs/stable/notes/libtorch_stable_abi.html
@@ -11,10 +11,8 @@
 #pragma once
 
 #include <Python.h>
-#include <dlpack/dlpack.h>
 
 #include <cstdint>
-#include <initializer_list>
 
 namespace fused_warmup {
 
@@ -24,59 +22,47 @@ bool reads_libtorch();
 // Whether a profiler of torch's records this thread; true as well where this torch does not tell.
 bool may_be_profiled();
 
-// A borrowed look at whatever tensor a Python object holds at the time of each question: objects
-// may exchange their tensors (torch.utils.swap_tensors). Good as long as the object lives.
-class TensorLook {
- public:
-  TensorLook() = default;
-  // No look where reads_libtorch() is false or the object is no tensor.
-  explicit TensorLook(PyObject* object);
-  explicit operator bool() const { return tensor_ != nullptr; }
+struct TorchAbi {
+  // A tensor as libtorch passes it by reference: an at::Tensor is one pointer.
+  using Tensor = void* const;
 
-  // The tensor's gradient, until it is replaced; no look if it has none.
-  TensorLook grad() const;
+  // As torch/csrc/inductor/aoti_torch/c/shim.h declares them; 0 is success.
+  int32_t (*get_data_ptr)(Tensor* tensor, void** data);
+  int32_t (*get_sizes)(Tensor* tensor, int64_t** sizes);
+  int32_t (*get_strides)(Tensor* tensor, int64_t** strides);
+  int32_t (*get_dim)(Tensor* tensor, int64_t* value);
+  int32_t (*get_storage_size)(Tensor* tensor, int64_t* bytes);
+  int32_t (*get_storage_offset)(Tensor* tensor, int64_t* elements);
+  int32_t (*get_dtype)(Tensor* tensor, int32_t* code);
+  int32_t (*get_layout)(Tensor* tensor, int32_t* code);
+  int32_t (*get_device_type)(Tensor* tensor, int32_t* code);
+  int32_t (*get_device_index)(Tensor* tensor, int32_t* index);
+  int32_t (*delete_tensor)(void** tensor);
+  // torch/csrc/stable/c/shim.h, since 2.14: a handle, as the Python function before it makes. Null
+  // where this release lacks it.
+  int32_t (*from_object)(void* object, void*** handle);
 
-  // Fills in everything but the device. False where the tensor has no memory of its own that its
-  // sizes and strides describe: another layout, a wrapper, a negated view, a dtype that no kernel
-  // has.
-  bool view(DLTensor* view) const;
-  bool view_device(DLDevice* device) const;
-  // Bytes of the storage; and whether the tensor lies within them.
-  int64_t storage_bytes() const;
-  bool fits_storage(const DLTensor& view, int64_t storage_bytes) const;
+  // const at::Tensor& c10::TensorImpl::grad() const
+  Tensor* (*grad_of)(const void* impl);
+  // void torch::autograd::impl::bump_version(const at::Tensor&)
+  void (*bump_version)(Tensor* tensor);
+  // int64_t at::TensorBase::_version() const
+  int64_t (*version)(Tensor* tensor);
+  // bool at::native::is_neg(const at::Tensor&): whether memory is to be read with the opposite
+  // sign.
+  bool (*is_neg)(Tensor* tensor);
+  // bool torch::profiler::impl::profilerEnabled(). Null where this release lacks it.
+  bool (*profiler_enabled)();
 
-  // Tells autograd that the tensor has been written to. Throws for an inference tensor outside of
-  // inference mode.
-  void bump_version() const;
-
-  // How often it has been written to; -1 where nobody counts, for an inference tensor.
-  int64_t version() const;
-
-  // What a look reads lies three levels deep: the pointer to the tensor's implementation, the
-  // implementation, and what that points to. Each of these asks the processor for one level and
-  // reads those above it, which have to be there by then or are waited for. Always inlined: to gcc
-  // a function that only prefetches does nothing, and calls to it go.
-  [[gnu::always_inline]] void prefetch() const { __builtin_prefetch(tensor_); }
-  [[gnu::always_inline]] void prefetch_impl() const {
-    const char* impl = static_cast<const char*>(*tensor_);
-    for (const int offset : {0, 64, 128, 191}) __builtin_prefetch(impl + offset);
-  }
-  [[gnu::always_inline]] void prefetch_parts() const {
-    const void* const* parts = static_cast<const void* const*>(*tensor_) + first_part();
-    const char* storage = static_cast<const char*>(parts[0]);
-    for (const int offset : {0, 64}) __builtin_prefetch(storage + offset);
-    for (const int i : {1, 3}) __builtin_prefetch(parts[i]);
-  }
-
- private:
-  // Index of the pointer to the storage among the words of an implementation. Those to autograd's
-  // record and to the version come after it, as torch has them; where it does not, what is asked
-  // for is not used.
-  static int first_part();
-
-  // An at::Tensor, which is one pointer: inside the Python object, or inside a parameter's record
-  // of its gradient.
-  void* const* tensor_ = nullptr;
+  int32_t strided, float32, float64, bfloat16, float16, int64;
+  int32_t cpu, cuda, xpu;
+  const void* undefined;  // what stands for "no tensor"
+  Py_ssize_t offset;      // of the at::Tensor in a Python tensor
+  PyTypeObject* type;     // of all Python tensors
+  int storage_word;       // of an implementation, which points to the storage
 };
+
+// To be asked where reads_libtorch().
+extern TorchAbi torch_abi;
 
 }  // namespace fused_warmup

@@ -80,12 +80,13 @@ bool visit_groups(PyObject* groups, See see) {
 }
 
 // A number that changes whenever the dict does; 0 where this Python keeps none.
-uint64_t version_of(PyObject* dict) {
+const uint64_t& version_of(PyObject* dict) {
 #if PY_VERSION_HEX < 0x030C0000
   return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
 #else
+  static constexpr uint64_t none = 0;
   (void)dict;
-  return 0;
+  return none;
 #endif
 }
 
@@ -130,7 +131,7 @@ void Watch::note_versions(PyObject* state) const {
 bool Watch::state_is_untouched(PyObject* state) const {
   if (versions_[0] == 0 || versions_[0] != version_of(state)) return false;
   for (size_t i = 0; i < entries_.size(); ++i) {
-    if (i + AHEAD < entries_.size()) __builtin_prefetch(&entries_[i + AHEAD]->ob_type);
+    if (i + AHEAD < entries_.size()) __builtin_prefetch(&version_of(entries_[i + AHEAD]));
     if (versions_[i + 1] != version_of(entries_[i])) return false;
   }
   return true;
