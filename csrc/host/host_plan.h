@@ -147,6 +147,8 @@ class HostPlan {
   void add_parameter(const py::object& tensor, const py::object& momentum_buffer,
                      const py::object& first_step, int32_t group, const py::object& torch_grad,
                      const py::object& ema, const py::object& master);
+  // Whether a step reads more than a core's own caches hold until it ends.
+  bool has_many() const { return parameters_.size() > 512; }
   void prefetch(int64_t i);
   void prefetch_versions(size_t i) const;
   bool has_group(size_t group) const;

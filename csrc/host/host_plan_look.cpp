@@ -8,8 +8,6 @@ namespace {
 
 // So many parameters are asked of memory together.
 constexpr int64_t BLOCK = 8;
-// What a step of so many parameters reads stays in a core's own caches until it ends.
-constexpr size_t FEW = 512;
 
 }  // namespace
 
@@ -151,21 +149,21 @@ void HostPlan::prefetch(int64_t i) {
     }
   };
   ahead(5, [](const Parameter& each) {
+    __builtin_prefetch(each.tensor.ptr());  // its type
     each.tensor_look.prefetch();
-    each.momentum_look.prefetch();
-    each.grad_look.prefetch();  // where the last one was
+    if (each.momentum_look) each.momentum_look.prefetch();
   });
   ahead(4, [](const Parameter& each) {
     each.tensor_look.prefetch_impl();
     if (each.momentum_look) each.momentum_look.prefetch_impl();
   });
-  ahead(3, [](const Parameter& each) {
+  ahead(3, [this](const Parameter& each) {
     each.tensor_look.prefetch_record();
     each.tensor_look.prefetch_storage();
+    if (each.momentum_look) each.momentum_look.prefetch_storage();
+    if (has_many()) return;
     each.tensor_look.prefetch_version();
-    if (!each.momentum_look) return;
-    each.momentum_look.prefetch_storage();
-    each.momentum_look.prefetch_version();
+    if (each.momentum_look) each.momentum_look.prefetch_version();
   });
   ahead(2, [](Parameter& each) {
     each.grad_look = each.tensor_look.grad();
@@ -238,9 +236,8 @@ void HostPlan::prefetch_versions(size_t i) const {
 void HostPlan::bump_versions() {
   if (!reads_libtorch()) return;  // read_grads() has
   const bool grads = step_.write_grads && step_.grad_scale != nullptr;
-  const bool many = parameters_.size() > FEW;
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (many) prefetch_versions(i);
+    if (has_many()) prefetch_versions(i);
     const Parameter& parameter = parameters_[i];
     if (!parameter.active) continue;
     parameter.tensor_look.bump_version();
