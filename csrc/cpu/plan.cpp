@@ -149,13 +149,14 @@ void CpuPlan::update_parts(const std::vector<Rates>& rates, std::bool_constant<L
     if (begin >= end) return;
     const size_t group = static_cast<size_t>(entry.group);
     const Extras* const extras = extras_.empty() ? nullptr : &extras_[i];
+    const auto update = [&](auto* kernel, auto... squares) {
+      kernel(entry, extras, groups_[group], step_, rates[group], is_first_step(entry.first_step, t),
+             begin, end, squares...);
+    };
     if constexpr (Lars) {
-      kernels_.update_by_lars(entry, extras, groups_[group], step_, rates[group],
-                              is_first_step(entry.first_step, t), begin, end,
-                              norms_.squares + 2 * entry.row);
+      update(kernels_.update_by_lars, norms_.squares + 2 * entry.row);
     } else {
-      kernels_.update(entry, extras, groups_[group], step_, rates[group],
-                      is_first_step(entry.first_step, t), begin, end);
+      update(kernels_.update);
     }
   });
 }
