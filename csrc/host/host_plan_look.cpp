@@ -26,7 +26,7 @@ bool HostPlan::find_anew(size_t i, const TensorLook& look, PyObject* object, Pla
   }
   const std::optional<DType> dtype = dtype_of(view);
   if (!dtype) return false;
-  if (look) *place = look.place();
+  if (look) *place = look.place(view);
   place->data = data_of(view);
   place->dtype = *dtype;
   return true;

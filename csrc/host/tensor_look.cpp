@@ -43,9 +43,9 @@ bool TensorLook::is_at(const Place& place, const int64_t* sizes_and_strides, int
   return true;
 }
 
-Place TensorLook::place() const {
+Place TensorLook::place(const DLTensor& view) const {
   Place place;
-  torch_abi.get_data_ptr(tensor_, &place.data);
+  place.data = view.data;
   torch_abi.get_storage_size(tensor_, &place.storage_bytes);
   torch_abi.get_dtype(tensor_, &place.dtype_code);
   return place;

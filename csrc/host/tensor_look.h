@@ -35,8 +35,8 @@ class TensorLook {
   // Whether the tensor is at that place with these sizes and strides, in memory of its own that
   // they describe, as view() has it; n_dims pairs of them. False, where that is not seen at once.
   bool is_at(const Place& place, const int64_t* sizes_and_strides, int32_t n_dims) const;
-  // The place of a tensor of which view() was true.
-  Place place() const;
+  // The place of a tensor that view() has just filled in.
+  Place place(const DLTensor& view) const;
 
   // Fills in everything but the device. False where the tensor has no memory of its own that its
   // sizes and strides describe: another layout, a wrapper, a negated view, a dtype that no kernel
