@@ -89,8 +89,8 @@ def from_torchvision(
     if script not in DEFAULTS:
         raise ValueError(f"script must be one of {list(DEFAULTS)}, got {shown(script)}: use one")
     given = _named(arguments)
-    _refuse_short(given, DEFAULTS[script])
     options = Options(f"torchvision's {script} script", given, DEFAULTS[script])
+    _refuse_short(given, DEFAULTS[script])
     batches, epochs = whole("steps_per_epoch", steps_per_epoch, 1), options.count("epochs", 1)
     lr = options.number("lr", exclusive=True)
     schedule = SCRIPTS[script](options, epochs, batches, lr).lasting(epochs * batches)
