@@ -177,7 +177,7 @@ def test_options_of_another_optimizer_are_left() -> None:
         ("--lr 0", "classification", "lr must be a finite number above 0"),
         ("--lr 0.1 0.2", "classification", r"lr must be a real number, got \[0.1, 0.2\]"),
         ("--lr-sched cosineannealinglr", "classification", "is short for --lr-scheduler, which"),
-        ("--lr-step 30", "detection", "--lr-step is short for --lr-steps"),
+        ("--lr-st 30", "detection", "--lr-st is short for --lr-steps"),
         ("0.1 --lr", "classification", "'0.1' belongs to no option"),
         ("--lr '1", "classification", "is no command line .No closing quotation."),
         ("--lr 1", "video", "script must be one of"),
