@@ -199,6 +199,13 @@ def test_deepspeed_refuses(name: str, params: dict[str, Any], message: str) -> N
         from_deepspeed({"scheduler": {"type": name, "params": params}})
 
 
+def test_deepspeed_has_each_key_once(tmp_path: Path) -> None:
+    file = tmp_path / "ds.json"
+    file.write_text('{"scheduler": {"type": "WarmupLR"}, "scheduler": {"type": "WarmupDecayLR"}}')
+    with pytest.raises(ValueError, match="the key 'scheduler' stands twice"):
+        from_deepspeed(file)
+
+
 def test_deepspeed_needs_a_scheduler() -> None:
     with pytest.raises(ValueError, match="no scheduler with a type"):
         from_deepspeed({"train_batch_size": 8})

@@ -144,6 +144,7 @@ def test_updates_may_be_a_call_of_arange(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
+        ("initial_lr: 1\nmax_epochs: 2\ninitial_lr: 3", "key 'initial_lr' stands twice"),
         ("initial_lr: [1\nmax: }", r"params\.yaml is no YAML \(.*line 2"),
         ("", r"params\.yaml holds a NoneType, a mapping is needed"),
         ("initial_lr: 0.1\nmax_epochs: 3\nlr_mod: cosine", "'lr_mod' .*: did you mean lr_mode"),

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import re
 import stat
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,18 @@ def _read(path: Path) -> str:
 
 def _json(path: Path, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}): correct it there") from None
+
+
+def _once(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A mapping of its pairs; of a key that stands there twice one value would be lost."""
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice!r} stands twice in a mapping")
+    return mapping
 
 
 def _yaml(path: Path, text: str, python_tags: bool) -> Any:
@@ -94,6 +104,9 @@ def _written_out(path: Path, node: Any, known: dict[int, int]) -> int:
     if node is None or isinstance(node.value, str):
         return 1 if node is None else 1 + len(node.value)
     if id(node) not in known:
+        if node.id == "mapping":
+            scalars = (key for key, _ in node.value if isinstance(key.value, str))
+            _once([(key.value, key) for key in scalars if not key.tag.endswith(":merge")])
         known[id(node)] = MAX_BYTES + 1  # that is what a node inside itself has
         parts = [each for pair in node.value for each in pair] if node.id == "mapping" else None
         inside = node.value if parts is None else parts
