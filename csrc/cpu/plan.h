@@ -16,7 +16,9 @@ class CpuPlan : public HostPlan {
  public:
   template <typename... Args>
   CpuPlan(const std::string& capability, Args&&... args)
-      : HostPlan(std::forward<Args>(args)...), kernels_(kernels_for(capability)) {}
+      : HostPlan(std::forward<Args>(args)...),
+        capability_(capability),
+        kernels_(kernels_for(capability)) {}
 
   bool skips() const override;
   void launch_norms() override;
@@ -31,6 +33,7 @@ class CpuPlan : public HostPlan {
   };
 
   static Kernels kernels_for(const std::string& capability);
+  void lay_out();
   // Calls visit(i, first, last) for each tensor of which a share, which is [first, last) of the
   // line, has a part; shares side by side.
   template <typename Visit>
@@ -39,10 +42,11 @@ class CpuPlan : public HostPlan {
   template <bool Lars>
   void update_parts(const std::vector<Rates>& rates, std::bool_constant<Lars>);
 
-  Kernels kernels_;
+  std::string capability_;
 
+  Kernels kernels_;
   std::vector<int64_t> line_;         // see line.h
-  uint64_t laid_out_ = ~uint64_t{0};  // generation that line_ was made for
+  uint64_t laid_out_ = ~uint64_t{0};  // generation that both were chosen for
 };
 
 }  // namespace fused_warmup
