@@ -6,8 +6,8 @@ from .ignite import from_ignite
 from .live import convert
 from .pytorch_warmup import from_pytorch_warmup
 from .timm import from_timm
-from .torch import from_torch
-from .torch_momentum import momentum_from_torch
+from .torch.momentum import momentum_from_torch
+from .torch.schedulers import from_torch
 
 __all__ = [
     "convert",

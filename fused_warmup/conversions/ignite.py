@@ -14,12 +14,12 @@ from ..schedules.joins import join_schedules
 from ..schedules.schedule import Schedule
 from ..schedules.segment import Segment
 from ..schedules.tables import table
+from .ahead.known import stranger
+from .ahead.own import run_copy
+from .ahead.sandbox import Sandbox
+from .ahead.stand_in import ON_THE_HOST
 from .ignite_cycles import cycles, moved
-from .known import stranger
-from .own import run_copy
-from .sandbox import Sandbox
-from .stand_in import ON_THE_HOST
-from .torch import trace
+from .torch.schedulers import trace
 
 MODULE = "ignite.handlers.param_scheduler"
 CYCLICAL = ("LinearCyclicalScheduler", "CosineAnnealingScheduler")

@@ -8,8 +8,8 @@ from typing import Any
 from ..schedules.policies import curve_through
 from ..schedules.schedule import Schedule
 from ..schedules.segment import Kind, Segment
-from .cyclic import MAX_WAVE
-from .torch import HORIZON, MAX_SEGMENTS
+from .torch.cyclic import MAX_WAVE
+from .torch.schedulers import HORIZON, MAX_SEGMENTS
 
 
 @dataclass(frozen=True)

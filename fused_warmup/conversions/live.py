@@ -12,11 +12,11 @@ from .._optim.lars import LARS
 from .._optim.sgd import SGD
 from .._optim.state import pack
 from ..schedules.checks import whole
+from .ahead.sandbox import RATES, check_convertible, clock, leaves
 from .ignite import from_ignite, is_ignites, optimizer_of
 from .pytorch_warmup import from_pytorch_warmup, is_warmup, undampened
 from .replaced import replace
 from .rest import RestOfRun
-from .sandbox import RATES, check_convertible, clock, leaves
 from .timm import from_timm, is_timms
 from .timm_lars import is_timms_lars, lars_options
 

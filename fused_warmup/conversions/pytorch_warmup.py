@@ -10,8 +10,8 @@ from ..schedules.checks import MAX_VALUES, whole
 from ..schedules.schedule import Schedule
 from ..schedules.segment import Kind, PastEnd, Segment
 from ..schedules.tables import table
-from .copies import function_of
-from .own import check_length
+from .ahead.copies import function_of
+from .ahead.own import check_length
 
 LINEAR, EXPONENTIAL, RADAM = (
     "pytorch_warmup.base.LinearWarmup.warmup_factor",

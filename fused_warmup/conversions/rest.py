@@ -7,11 +7,11 @@ from typing import Any
 from ..schedules.schedule import Schedule
 from ..schedules.segment import Segment
 from ..schedules.tables import table
-from .known import stranger
-from .own import Run, run_ahead
-from .sandbox import Sandbox
-from .torch import forward, from_torch, trace
-from .torch_momentum import cyclers, highest_momentum, momentum_from_torch, momentum_of
+from .ahead.known import stranger
+from .ahead.own import Run, run_ahead
+from .ahead.sandbox import Sandbox
+from .torch.momentum import cyclers, highest_momentum, momentum_from_torch, momentum_of
+from .torch.schedulers import forward, from_torch, trace
 
 
 class RestOfRun:

@@ -8,8 +8,8 @@ from ..schedules.checks import whole
 from ..schedules.schedule import Schedule
 from ..schedules.segment import Kind, PastEnd, Segment
 from ..schedules.tables import table
-from .functions import remembers
-from .own import check_length, run_copy
+from .ahead.functions import remembers
+from .ahead.own import check_length, run_copy
 
 MAX_CYCLES = 256
 

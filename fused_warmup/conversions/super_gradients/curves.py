@@ -7,7 +7,7 @@ from typing import Any
 
 from ...schedules.checks import MAX_VALUES, finite
 from ...schedules.segment import Kind, PastEnd, Segment
-from ..copies import function_of
+from ..ahead.copies import function_of
 from .options import COSINE, EXPONENTIAL, FUNCTION, POLY, STEP, Options
 
 POLY_POWER = 0.9

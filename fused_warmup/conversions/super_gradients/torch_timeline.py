@@ -7,11 +7,11 @@ from ...schedules.checks import MAX_VALUES
 from ...schedules.schedule import Schedule
 from ...schedules.segment import Segment
 from ...schedules.tables import table
-from ..known import stranger
-from ..own import run_ahead
-from ..sandbox import Sandbox
-from ..torch import trace
-from ..torch_momentum import cyclers, highest_momentum, momentum_from_torch
+from ..ahead.known import stranger
+from ..ahead.own import run_ahead
+from ..ahead.sandbox import Sandbox
+from ..torch.momentum import cyclers, highest_momentum, momentum_from_torch
+from ..torch.schedulers import trace
 from .options import BATCH_WARMUP, Options
 from .timeline import in_order, warmup_of
 from .torch_mode import BATCH_END, BATCH_STEP, EPOCH_START, TorchMode

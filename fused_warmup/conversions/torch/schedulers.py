@@ -3,15 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
-from ..schedules.checks import finite, whole
-from ..schedules.schedule import Schedule
-from ..schedules.segment import Kind, Segment
-from ..schedules.tables import table
+from ...schedules.checks import finite, whole
+from ...schedules.schedule import Schedule
+from ...schedules.segment import Kind, Segment
+from ...schedules.tables import table
+from ..ahead.known import stranger
+from ..ahead.own import check_length, check_unused, run_ahead
+from ..ahead.sandbox import Sandbox, check_convertible, optimizer_of
 from . import laws
 from .annealing import Law
-from .known import stranger
-from .own import check_length, check_unused, run_ahead
-from .sandbox import Sandbox, check_convertible, optimizer_of
 
 HORIZON = 2**62
 """Where an endless series of ever longer segments is cut."""

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from ..schedules.segment import Kind, Segment
+from ...schedules.segment import Kind, Segment
 
 MAX_WAVE = 2**18
 """Longest cycle, in steps, that is held as a table of its values: 2 MiB, in a second."""

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import (
 )
 from torch.optim.swa_utils import SWALR
 
-from . import libraries
+from .. import libraries
 from .stand_in import ON_THE_HOST, StandIn, StaysOnTheHost
 
 COUNTS = ("T_cur", "T_i", "finished", "step_in_cycle", "cycle", "cur_cycle_steps")

@@ -2,7 +2,7 @@
 
 import math
 
-from ..schedules.segment import Kind, PastEnd, Segment
+from ...schedules.segment import Kind, PastEnd, Segment
 
 Law = tuple[Segment, int | None]
 """A formula of the next steps, 0 being now, and for how many more of them it holds; None: ever."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..schedules.checks import MAX_VALUES
+from ...schedules.checks import MAX_VALUES
 from .copies import copy_of
 from .known import stranger
 from .sandbox import clock, leaves, optimizer_of

@@ -5,15 +5,15 @@ from typing import Any
 
 from torch.optim import lr_scheduler
 
-from ..schedules.checks import finite, whole
-from ..schedules.policies import curve_through
-from ..schedules.schedule import Schedule
-from ..schedules.segment import Kind
-from ..schedules.tables import table
+from ...schedules.checks import finite, whole
+from ...schedules.policies import curve_through
+from ...schedules.schedule import Schedule
+from ...schedules.segment import Kind
+from ...schedules.tables import table
+from ..ahead.known import stranger
+from ..ahead.own import check_length, check_unused, run_ahead
+from ..ahead.sandbox import Sandbox, check_convertible, leaves, optimizer_of
 from . import cyclic
-from .known import stranger
-from .own import check_length, check_unused, run_ahead
-from .sandbox import Sandbox, check_convertible, leaves, optimizer_of
 
 
 def cyclers(scheduler: Any) -> list[Any]:

@@ -16,7 +16,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from ..schedules.schedule import Schedule
+from ...schedules.schedule import Schedule
 from .functions import codes, remembers
 from .stand_in import ON_THE_HOST, OfTheTraining, StaysOnTheHost
 

@@ -12,13 +12,13 @@ from typing import Any
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR
 
-from ..schedules.schedule import Schedule
-from ..schedules.segment import Kind, PastEnd, Segment
+from ...schedules.schedule import Schedule
+from ...schedules.segment import Kind, PastEnd, Segment
+from ..ahead.own import check_length
+from ..hugging_face import recognise
+from ..libraries import kind_of
 from . import cyclic, library_laws
 from .annealing import Law, cosine
-from .hugging_face import recognise
-from .libraries import kind_of
-from .own import check_length
 
 
 def constant(value: float, steps: int | None = None) -> Law:

@@ -10,7 +10,7 @@ from typing import Any
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import SWALR
 
-from . import libraries
+from .. import libraries
 from .functions import remembers
 
 MADE_OF_OTHERS = (lr_scheduler.SequentialLR, lr_scheduler.ChainedScheduler)

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ..schedules.schedule import Schedule
+from ...schedules.schedule import Schedule
 
 WRITES = {
     *("STORE_GLOBAL", "STORE_ATTR", "STORE_SUBSCR", "STORE_SLICE"),

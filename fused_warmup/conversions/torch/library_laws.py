@@ -4,10 +4,10 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from ..schedules.segment import Kind, Segment
+from ...schedules.segment import Kind, Segment
+from ..libraries import GRADUAL_WARMUP, WARMUP_COSINE, WARMUP_RESTARTS, kind_of
 from .annealing import Law, cosine
 from .cyclic import MAX_WAVE
-from .libraries import GRADUAL_WARMUP, WARMUP_COSINE, WARMUP_RESTARTS, kind_of
 
 MAX_CYCLES = 110
 """Most cycles, each longer than the last, that an endless series of them may take."""

@@ -1,0 +1,1 @@
+"""torch's schedulers, and those made from them, as schedules."""
