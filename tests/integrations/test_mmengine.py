@@ -43,6 +43,8 @@ def test_any_list(seed: int) -> None:
     for _ in range(25):
         epochs, length = rng.randrange(3, 12), rng.randrange(1, 7)
         schedulers = [drawn(rng, epochs, length) for _ in range(rng.randrange(1, 4))]
+        if [each["type"] for each in schedulers].count("OneCycleLR") > 1:
+            continue  # refused: MMEngine gives both the rates of the later one
         wanted, _ = mmengine(schedulers, length, epochs)
         if min(wanted) < -1e-9:  # a cosine that another has moved while it turned
             continue
