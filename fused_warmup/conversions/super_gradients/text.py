@@ -3,10 +3,11 @@
 import importlib.util
 import json
 import re
-import stat
 from collections import Counter
 from pathlib import Path
 from typing import Any
+
+from ..files import read_bounded
 
 MAX_BYTES = 65_536
 """Largest file, also with the aliases of its YAML written out; SuperGradients' own have 10 KB."""
@@ -35,12 +36,8 @@ def read_mapping(path: Path, *, python_tags: bool = False) -> dict[str, Any]:
 
 
 def _read(path: Path) -> str:
-    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait, a device never end
-        raise ValueError(f"{path} is no file: give a recipe in YAML or JSON")
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{path} is too large, a recipe has at most {MAX_BYTES} bytes: shorten it")
+    bound = f"a recipe has at most {MAX_BYTES} bytes"
+    content = read_bounded(path, MAX_BYTES, bound, "give a recipe in YAML or JSON")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

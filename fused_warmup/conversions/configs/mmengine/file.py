@@ -1,12 +1,12 @@
 """Reads a ``.py`` config of MMEngine without running it: it may come from anybody."""
 
 import ast
-import stat
 import warnings
 from pathlib import Path
 from typing import Any
 
 from ....schedules.checks import listed, shown
+from ...files import read_bounded
 from .literals import Changed, Names, NotLiteral, Unknown, unknown_in
 
 WANTED = ("param_scheduler", "optim_wrapper", "train_cfg")
@@ -131,12 +131,8 @@ def _assign(names: Names, name: str, value: ast.expr) -> None:
 
 
 def _parsed(path: Path) -> ast.Module:
-    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait, a device never end
-        raise ValueError(f"{path} is no file: give a config in Python")
-    with path.open("rb") as file:
-        text = file.read(MAX_BYTES + 1)
-    if len(text) > MAX_BYTES:
-        raise ValueError(f"{path} is too large, at most {MAX_BYTES} bytes are read: shorten it")
+    bound = f"at most {MAX_BYTES} bytes are read"
+    text = read_bounded(path, MAX_BYTES, bound, "give a config in Python")
     try:
         with warnings.catch_warnings(action="ignore"):
             tree = ast.parse(text)

@@ -45,6 +45,12 @@ class Law(ABC):
     def curve(self, n: int, x: float) -> list[Segment]:
         """Return the values after tick ``n``, where it is ``x``, on a clock of ticks from begin."""
 
+    @property
+    def _total(self) -> int:
+        """The last tick, of a law that has an end."""
+        assert self.length is not None
+        return self.length - 1
+
     def _runs_at(self, n: int) -> bool:
         return self.length is None or n < self.length
 
@@ -111,11 +117,6 @@ class Linear(Law):
     start: float
     end: float
 
-    @property
-    def _total(self) -> int:
-        assert self.length is not None
-        return self.length - 1
-
     @override
     def apply(self, n: int, x: float) -> float:
         if n == 0:
@@ -139,11 +140,6 @@ class Poly(Law):
 
     low: float
     power: float
-
-    @property
-    def _total(self) -> int:
-        assert self.length is not None
-        return self.length - 1
 
     @override
     def apply(self, n: int, x: float) -> float:
