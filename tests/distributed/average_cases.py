@@ -5,15 +5,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from distributed.checkpoint_cases import state_of
+from distributed.checkpoint_cases import load, state_of
 from distributed.common import batch, fingerprint, make_model, make_optimizer, values_of
 from distributed.fsdp_cases import shard
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 from torch.nn.functional import mse_loss
 from torch.nn.parallel import DistributedDataParallel as DDP
 
@@ -23,7 +18,7 @@ AVERAGING: dict[str, Any] = {"ema_decay": 0.75, "ema_schedule": linear_warmup(4)
 
 
 def session(
-    kind: str, dtype: torch.dtype, first: int, steps: int, load: str, save: str
+    kind: str, dtype: torch.dtype, first: int, steps: int, source: str, save: str
 ) -> tuple[Any, list[Tensor], float]:
     """Train on, from a checkpoint and to one, and evaluate the averages on the way."""
     model: nn.Module = make_model().to(dtype)
@@ -31,14 +26,8 @@ def session(
         world = (dist.get_world_size(),)
         model = DDP(model) if kind == "ddp" else shard(model, world)
     opt = make_optimizer(model, **AVERAGING, master_weights=True)
-    if load:
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(1.0)  # so that what is not loaded shows
-        state = state_of(model, opt, {})
-        dcp.load(state, checkpoint_id=load, no_dist=kind == "alone")
-        set_optimizer_state_dict(model, opt, state["optim"], options=StateDictOptions())
-        set_model_state_dict(model, state["model"], options=StateDictOptions())
+    if source:
+        load(source, kind, model, opt)
     loss = 0.0
     for step in range(first, first + steps):
         opt.zero_grad()

@@ -68,6 +68,17 @@ def save(folder: str, kind: str, steps: int, options: Options) -> tuple[Any, lis
     return before, values_of(opt)
 
 
+def load(folder: str, kind: str, model: nn.Module, opt: Any) -> None:
+    """Load a checkpoint, the model last, over weights that are none of its own."""
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(1.0)  # so that what is not loaded shows
+    state = state_of(model, opt, {})
+    dcp.load(state, checkpoint_id=folder, no_dist=kind == "alone")
+    set_optimizer_state_dict(model, opt, state["optim"], options=StateDictOptions())
+    set_model_state_dict(model, state["model"], options=StateDictOptions())
+
+
 def resume(
     folder: str, kind: str, first: int, steps: int, options: Options
 ) -> tuple[Any, Any, list[Tensor]]:

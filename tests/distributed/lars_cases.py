@@ -5,15 +5,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
-from distributed.checkpoint_cases import state_of, train
+from distributed.checkpoint_cases import load, state_of, train
 from distributed.common import averaged_step, fingerprint, loss_of, make_model, rank, values_of
 from distributed.fsdp_cases import Mesh, parts_of, shard
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    set_model_state_dict,
-    set_optimizer_state_dict,
-)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.debug import CommDebugMode
 from torch.distributed.tensor.parallel import (
@@ -85,7 +80,7 @@ def alone(world: int, steps: int, skip: int = -1, hidden: int = 13) -> list[Tens
 
 
 def checkpointed(
-    kind: str, first: int, steps: int, load: str = "", save: str = ""
+    kind: str, first: int, steps: int, source: str = "", save: str = ""
 ) -> tuple[Any, Any, list[Tensor]]:
     """Train on with averages, all on the same data, from a checkpoint and to one.
 
@@ -95,14 +90,8 @@ def checkpointed(
     if kind == "fsdp":
         model = shard(model, (dist.get_world_size(),))
     opt = make_optimizer(model, ema_decay=0.75, schedule=linear_warmup(9, start=0.2))
-    if load:
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(1.0)  # so that what is not loaded shows
-        state = state_of(model, opt, {})
-        dcp.load(state, checkpoint_id=load, no_dist=kind == "alone")
-        set_optimizer_state_dict(model, opt, state["optim"], options=StateDictOptions())
-        set_model_state_dict(model, state["model"], options=StateDictOptions())
+    if source:
+        load(source, kind, model, opt)
     loaded = fingerprint(opt)
     train(model, opt, first, steps)
     if save:
