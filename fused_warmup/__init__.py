@@ -6,10 +6,8 @@ from . import schedules
 from ._backend import Backend, backends
 from ._optim.attached import Attached, attach
 from ._optim.clipping import clip_grad_norm_
-from ._optim.lars import LARS
 from ._optim.rate_log import LoggedStep, RateLog, Reading
 from ._optim.scheduler import RateInForce
-from ._optim.sgd import SGD
 from .conversions import (
     convert,
     from_composer,
@@ -30,6 +28,7 @@ from .conversions.configs import (
     from_ultralytics,
 )
 from .conversions.super_gradients import SuperGradientsRecipe, from_super_gradients
+from .lars import LARS
 from .recipes import LargeMinibatch, LarsMinibatch, large_minibatch, split_weight_decay
 from .schedules import (
     Schedule,
@@ -51,6 +50,7 @@ from .schedules import (
     step,
     warmup_stable_decay,
 )
+from .sgd import SGD
 
 __all__ = [
     "LARS",
@@ -106,9 +106,6 @@ __all__ = [
     "warmup_stable_decay",
 ]
 __version__ = "0.1.0"
-
-# A pickle names a class by its module: it shall be one that stays where it is.
-LARS.__module__ = SGD.__module__ = RateInForce.__module__ = Attached.__module__ = __name__
 
 # A Schedule in a file loads under torch.load(weights_only=True): it is data.
 torch.serialization.add_safe_globals(

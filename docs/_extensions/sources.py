@@ -41,11 +41,6 @@ def link_to_pages(app: Sphinx, doctree: nodes.document) -> None:
             node.replace_self(nodes.reference("", "", *node.children, refuri=uri, internal=True))
 
 
-def line_of_class(file: Path, cls: type) -> int:
-    before, _, _ = file.read_text().partition(f"\nclass {cls.__name__}")
-    return before.count("\n") + 2
-
-
 def source_of(domain: str, info: dict[str, str]) -> str | None:
     """The line where an object is defined, for ``sphinx.ext.linkcode``."""
     if domain != "py" or not info["module"]:
@@ -55,12 +50,9 @@ def source_of(domain: str, info: dict[str, str]) -> str | None:
         found = inspect.getattr_static(found, name, None)
         found = getattr(found, "__func__", found)  # a class or static method's function
     found = inspect.unwrap(found.fget if isinstance(found, property) else found)
-    # A class may be named after the package that exports it; its __init__ tells where it is.
-    exported = inspect.isclass(found) and found.__module__ == "fused_warmup"
     try:
-        code = inspect.unwrap(found.__init__) if exported else found
-        file = Path(inspect.getsourcefile(code) or "").resolve()
-        line = line_of_class(file, found) if exported else inspect.getsourcelines(found)[1]
+        file = Path(inspect.getsourcefile(found) or "").resolve()
+        line = inspect.getsourcelines(found)[1]
     except TypeError:  # a value, as the members of an enumeration are
         return None
     return f"../{page_of(file)}.html#line-{line}" if has_page(file) else None

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from .._optim.sgd import SGD
 from ..schedules import linear_warmup
 from ..schedules.checks import finite, whole
+from ..sgd import SGD
 
 Step = Callable[[], Any]
 OPTIONS: dict[str, Any] = {"lr": 1e-6, "momentum": 0.9, "weight_decay": 1e-4}

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from .._backend import BACKENDS, backends, device_obstacle, device_types, kernel_of
-from .._optim.lars import LARS
-from .._optim.sgd import SGD
+from ..lars import LARS
 from ..schedules import (
     cosine,
     cosine_restarts,
@@ -22,6 +21,7 @@ from ..schedules import (
     step,
     table,
 )
+from ..sgd import SGD
 
 SCHEDULES = {
     "none": None,

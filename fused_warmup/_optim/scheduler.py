@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -180,3 +181,7 @@ class RateInForce(LRScheduler):
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_look"}
+
+    def __reduce__(self) -> Any:
+        # Pickles name what is public alone, wherever this file may be.
+        return methodcaller("scheduler"), (self._of,), self.__getstate__()

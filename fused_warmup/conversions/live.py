@@ -8,10 +8,10 @@ from torch.optim.lr_scheduler import ChainedScheduler, ReduceLROnPlateau
 
 from .._groups.attached import COUNT
 from .._groups.options import SCHEDULES
-from .._optim.lars import LARS
-from .._optim.sgd import SGD
 from .._optim.state import pack
+from ..lars import LARS
 from ..schedules.checks import whole
+from ..sgd import SGD
 from .ahead.sandbox import RATES, check_convertible, clock, leaves
 from .ignite import from_ignite, is_ignites, optimizer_of
 from .pytorch_warmup import from_pytorch_warmup, is_warmup, undampened

@@ -1,5 +1,6 @@
 """Where things are: what users may name, and what pickles name."""
 
+import inspect
 import pickle
 import pickletools
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+import fused_warmup
 from fused_warmup import (
     SGD,
     from_super_gradients,
@@ -49,5 +51,16 @@ def test_pickles_name_public_modules_only(thing: Any, protocol: int) -> None:
     pickle.loads(data)
 
 
-def test_pickle_of_an_optimizer_names_the_package() -> None:
-    assert "fused_warmup" in modules_named_in(pickle.dumps(optimizer()))
+def test_pickle_of_an_optimizer_names_a_module_of_the_package() -> None:
+    assert "fused_warmup.sgd" in modules_named_in(pickle.dumps(optimizer()))
+
+
+EXPORTED = [
+    name for name in fused_warmup.__all__ if not inspect.ismodule(getattr(fused_warmup, name))
+]
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_the_source_of_what_is_exported_can_be_read(name: str) -> None:
+    source = inspect.getsource(getattr(fused_warmup, name))
+    assert f"class {name}" in source or f"def {name}(" in source

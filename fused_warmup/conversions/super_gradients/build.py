@@ -7,8 +7,8 @@ from torch.optim import Optimizer
 
 from ..._optim.attached import attach
 from ..._optim.counted import CountedOptimizer
-from ..._optim.sgd import SGD
 from ...schedules.schedule import Schedule
+from ...sgd import SGD
 
 
 def build(

@@ -14,8 +14,8 @@ import torch
 from torch.optim import Optimizer
 
 from ..._optim.counted import CountedOptimizer
-from ..._optim.sgd import SGD
 from ...schedules.checks import shown
+from ...sgd import SGD
 from .names import OPTIMIZER
 
 TORCHS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._groups import options
-from ..schedules import Schedule
-from .stepping import FusedOptimizer
+from ._groups import options
+from ._optim.stepping import FusedOptimizer
+from .schedules import Schedule
 
 
 class LARS(FusedOptimizer):
