@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..schedules import Schedule
 from ..schedules.checks import shown
+from ..schedules.mistaken import remedy
 from ..schedules.plain import PlainSchedule
 from .averaging import check_averaging
 from .values import check_flag, check_number, check_tensor_lr
@@ -156,12 +157,12 @@ def plain_schedule(
         except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{name}={shown(schedule)} is no schedule's text ({error}): load what state_dict() "
-                "gave, or pass a Schedule"
+                f"gave, or pass a Schedule: {remedy(schedule)}"
             ) from None
     if not isinstance(schedule, (Schedule, Mapping)):
         raise TypeError(
             f"{name}={shown(schedule)} is a {type(schedule).__name__}, it must be a Schedule or "
-            "None: build one with fused_warmup.schedules, or sample a function with from_callable"
+            f"None: {remedy(schedule)}"
         )
     return PlainSchedule(schedule)
 

@@ -7,7 +7,8 @@ from typing import Any, Literal, SupportsFloat, SupportsIndex, overload
 
 from . import drawing
 from .attributes import HasAttributes
-from .checks import FAR, finite, listed, whole
+from .checks import FAR, finite, listed, shown, whole
+from .mistaken import remedy
 from .plain import PlainSchedule
 from .reading import fields_from
 from .segment import Segment
@@ -158,7 +159,7 @@ class Schedule(HasAttributes):
         from .joins import then
 
         if not isinstance(other, Schedule):
-            raise TypeError(f"then() takes a Schedule, got {type(other).__name__}: build one")
+            raise TypeError(f"then() takes a Schedule, got {shown(other)}: {remedy(other)}")
         return then(self, other, clock)
 
     def starting_at(self, step: int) -> "Schedule":

@@ -1,13 +1,15 @@
 """Errors: each names the value, the constraint and the remedy, before anything has moved."""
 
+import math
 from typing import Any
 
 import pytest
 import torch
 from support import models, nothing_moves, parameter, randn, refused, set_grads, train
 from torch import Tensor
+from torch.optim import lr_scheduler
 
-from fused_warmup import SGD, Schedule, linear_warmup
+from fused_warmup import SGD, Schedule, cosine, linear_warmup
 from fused_warmup.schedules import Segment
 
 SHAPES = ((5, 3), (7,), (2, 2))
@@ -109,7 +111,7 @@ def test_no_schedule_given_before_a_step(backend) -> None:
     with refused(opt, ValueError, "a gap", "start=3"):
         opt.step()
     opt.param_groups[0]["schedule"] = lambda t: 1.0
-    with pytest.raises(TypeError, match="it must be a Schedule or None: build one with"):
+    with pytest.raises(TypeError, match="it must be a Schedule or None: sample it, .*from_callable"):
         opt.step()
     opt.param_groups[0]["schedule"] = right
     opt.step()
@@ -121,6 +123,35 @@ def test_no_schedule_at_construction() -> None:
         with pytest.raises(TypeError, match="it must be a Schedule or None") as caught:
             SGD(models(*SHAPES), schedule=wrong)
         assert type(wrong).__name__ in str(caught.value)
+
+
+def schedule_of_before() -> object:
+    return type("Schedule", (), {})()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advised"),
+    [
+        (linear_warmup, r"call what builds it, schedules.linear_warmup\(...\)"),
+        ("cosine", r"call what builds it, schedules.cosine\(...\)"),
+        ("linear_warmup(3)", r"call what builds it, schedules.linear_warmup\(...\)"),
+        (Schedule, "build one with fused_warmup.schedules"),
+        (lr_scheduler.LinearLR, r"fused_warmup.from_torch\(scheduler\), .*convert\(opt, "),
+        (lr_scheduler.LinearLR(torch.optim.SGD(models((2,)))), r"from_torch\(scheduler\)"),
+        (math.sqrt, r"sample it, schedules.from_callable\(function, steps\)"),
+        (500, r"a warm-up of as many steps is schedules.linear_warmup\(500\)"),
+        (True, "build one with fused_warmup.schedules"),
+        ([linear_warmup(2), cosine(3)], r"join them, first.then\(second\)"),
+        (torch.ones(3), r"make a table of it, schedules.table\(values\)"),
+        (schedule_of_before(), "imported before this one, build it again"),
+    ],
+    ids=str,
+)
+def test_what_is_no_schedule_is_told_what_to_pass(wrong, advised) -> None:
+    with pytest.raises((TypeError, ValueError), match=advised):
+        SGD(models(*SHAPES), schedule=wrong)
+    with pytest.raises(TypeError, match=advised):
+        linear_warmup(3).then(wrong)
 
 
 def test_unknown_backend() -> None:
