@@ -8,7 +8,7 @@ _backend/reference.py) -> ``sgd_update`` (csrc/math/sgd.h) for each element, at 
 """
 
 from collections.abc import Callable
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from .._groups.values import check_flag, check_scalar
 from .._step.plan import Plan
 from . import hooks
 from .base import BaseOptimizer
+
+Loss = TypeVar("Loss")
+"""What a closure returns, and so does the step: a tensor or a number."""
 
 
 class FusedOptimizer(BaseOptimizer):
@@ -64,8 +67,8 @@ class FusedOptimizer(BaseOptimizer):
     @overload
     def step(self, closure: None = None) -> None: ...
     @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], Loss]) -> Loss: ...
+    def step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:
         """Perform one step.
 
         Args:
@@ -105,7 +108,7 @@ class FusedOptimizer(BaseOptimizer):
     _hooks_run = False  # whether a step that calls this one runs the hooks
     profile_hook_step = staticmethod(hooks.once)  # type: ignore[assignment]
 
-    def _step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def _step(self, closure: Callable[[], Loss] | None = None) -> Loss | None:
         loss = None
         if closure is not None:
             with torch.enable_grad():

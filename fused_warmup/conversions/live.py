@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import ChainedScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ChainedScheduler, LRScheduler, ReduceLROnPlateau
 
 from .._groups.attached import COUNT
 from .._groups.options import SCHEDULES
@@ -88,9 +88,14 @@ def convert(
     """
     by_lars = is_timms_lars(optimizer)
     if not (by_lars or isinstance(optimizer, torch.optim.SGD)):
+        remedy = (
+            "the optimizer comes first, then its scheduler"
+            if isinstance(optimizer, LRScheduler)
+            else "give another its rates by fused_warmup.attach(optimizer, schedule)"
+        )
         raise TypeError(
-            f"got a {type(optimizer).__name__}, it must be a torch.optim.SGD: only its momentum "
-            "and options mean the same here, and those of timm's Lars"
+            f"got a {type(optimizer).__name__}, it must be a torch.optim.SGD, for only its "
+            f"momentum and options mean the same here, and those of timm's Lars: {remedy}"
         )
     if any(COUNT in group for group in optimizer.param_groups):
         raise RuntimeError(

@@ -225,8 +225,12 @@ def test_refuses() -> None:
     opt, _ = run(None)
     with pytest.raises(ValueError, match="another optimizer"):
         convert(run(None)[0], StepLR(opt, 3))
-    with pytest.raises(TypeError, match=r"torch\.optim\.SGD"):
+    with pytest.raises(TypeError, match=r"torch\.optim\.SGD.*fused_warmup\.attach\(optimizer, "):
         convert(torch.optim.Adam(models((2,))))
+    with pytest.raises(TypeError, match=r"got a StepLR, .*the optimizer comes first"):
+        convert(StepLR(opt, 3), opt)
+    with pytest.raises(TypeError, match=r"got the class StepLR, .*build one of it"):
+        convert(run(None)[0], StepLR)
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")

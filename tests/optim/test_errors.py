@@ -111,7 +111,9 @@ def test_no_schedule_given_before_a_step(backend) -> None:
     with refused(opt, ValueError, "a gap", "start=3"):
         opt.step()
     opt.param_groups[0]["schedule"] = lambda t: 1.0
-    with pytest.raises(TypeError, match="it must be a Schedule or None: sample it, .*from_callable"):
+    with pytest.raises(
+        TypeError, match=r"it must be a Schedule or None: sample it, .*from_callable"
+    ):
         opt.step()
     opt.param_groups[0]["schedule"] = right
     opt.step()

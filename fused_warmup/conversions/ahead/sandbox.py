@@ -70,6 +70,11 @@ def check_convertible(scheduler: Any) -> None:
                 "ReduceLROnPlateau follows a metric, which a schedule cannot: build it with the "
                 'fused optimizer, whose group["lr"] it may set, also if there is a schedule'
             )
+        if isinstance(leaf, type):
+            raise TypeError(
+                f"got the class {leaf.__name__}, it must be a scheduler of "
+                "torch.optim.lr_scheduler: build one of it, over the optimizer"
+            )
         if not isinstance(leaf, LRScheduler):
             raise TypeError(
                 f"got a {type(leaf).__name__}, it must be a scheduler of torch.optim.lr_scheduler: "
