@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from .._groups import options
+from .._groups.unknown import warn_of_unknown
 from .._step.counters import MAX_STEPS, Counters, home, making_state
 from .._step.plan import Plan
 from .._step.routing import check_parameter
@@ -90,6 +91,7 @@ class CountedOptimizer(Optimizer):
         group = {**self.defaults, **given}
         options.settle([group])
         options.check_nesterov(group)
+        warn_of_unknown(given, self.defaults)
         if self._built:
             warn_if_left_out(given, self.defaults, self.param_groups)
         super().add_param_group(param_group)

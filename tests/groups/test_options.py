@@ -3,6 +3,7 @@
 import copy
 import decimal
 import fractions
+import warnings
 from typing import Any
 
 import numpy as np
@@ -291,3 +292,30 @@ def test_new_groups_are_checked_as_before() -> None:
     opt = trained(nesterov=True)
     with refused(opt, ValueError, "Nesterov", "dampening=0.5"):
         opt.add_param_group({"params": [parameter(torch.ones(2))], "dampening": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "advised"),
+    [
+        ("schedul", None, "did you mean 'schedule'"),
+        ("weight_deacy", 0.1, "did you mean 'weight_decay'"),
+        ("momentun", 0.9, "did you mean 'momentum'"),
+        ("lr_scheduler", linear_warmup(3), "is a schedule: a group's is one of 'schedule', "),
+        ("backend", "cpu", "pass backend= to the optimizer"),
+    ],
+)
+def test_a_misspelt_option_of_a_group_is_told(name: str, value: Any, advised: str) -> None:
+    with pytest.warns(UserWarning, match=f"'{name}' in a group changes nothing.*{advised}") as told:
+        SGD([{"params": models((2,)), name: value}])
+    assert told[0].filename == __file__
+    opt = SGD(models((2,)))
+    with pytest.warns(UserWarning, match=advised):
+        opt.add_param_group({"params": models((3,)), name: value})
+
+
+def test_what_trainers_keep_in_groups_is_no_misspelt_option() -> None:
+    kept = ("name", "initial_lr", "lr_scale", "lr_mult", "decay_mult", "no_weight_decay", "layer")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        opt = SGD([{"params": models((2,)), **dict.fromkeys(kept, 1)}])
+    assert opt.param_groups[0]["lr_scale"] == 1
