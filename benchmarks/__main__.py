@@ -72,11 +72,12 @@ def measure(settings: Settings, out: Path, only: str) -> int:
     if not chosen:
         raise SystemExit(f"--only {only!r} matches no part or case: the parts are {PARTS}")
     begin = time.monotonic()
-    gc.freeze()  # what is imported stays: the collection before each pair need not look at it
     failed = []
     bar = tqdm(chosen, unit="case")
     for task in bar:
         bar.set_description(f"{task.part}: {task.case}")
+        # What is imported by now stays: the collection before each pair need not look at it.
+        gc.freeze()
         if not results.run(task):
             failed.append(task)
     gc.unfreeze()

@@ -1,6 +1,11 @@
 """Settings that hold for every test, and fixtures that several modules share."""
 
+import os
 from collections.abc import Callable
+
+# Read when torch is imported, below. Threads of OpenMP that have nothing to do would else spin for
+# a while, and take the processor from the other processes that run tests.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 from hypothesis import HealthCheck, settings

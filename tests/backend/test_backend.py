@@ -72,6 +72,29 @@ def test_each_parameter_goes_where_it_can_be_updated() -> None:
         assert p.tolist() == [expected] * len(p)
 
 
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+def test_a_launch_that_another_of_its_step_follows_leaves_the_count(name: str) -> None:
+    p, t, lr = torch.zeros(1), torch.tensor(3), torch.zeros(1, dtype=torch.float64)
+    plan = backend.make_plan(
+        name,
+        params=[p],
+        momentum_buffers=[None],
+        first_steps=[None],
+        group_of=[0],
+        schedules=[linear_warmup(4)],
+        schedule_of=[0],
+        momentum_schedule_of=[-1],
+        t=t,
+        lr=lr,
+    )
+    (group,) = SGD(models((1,)), lr=1.0).param_groups
+    for advance in (False, True):
+        assert plan.prepare([group], [torch.ones(1)], None, None, False)
+        plan.launch(advance)
+        assert int(t) == 3 + advance
+    assert (p.tolist(), lr.tolist()) == ([-1.5], [0.75])
+
+
 def test_a_gradient_may_be_sparse_now_and_dense_then() -> None:
     embedding = torch.nn.Embedding(5, 3, sparse=True)
     dense = torch.nn.Embedding(5, 3)
