@@ -147,7 +147,7 @@ def schedule_of_before() -> object:
         (torch.ones(3), r"make a table of it, schedules.table\(values\)"),
         (schedule_of_before(), "imported before this one, build it again"),
     ],
-    ids=str,
+    ids=lambda each: each if isinstance(each, str) else type(each).__name__,
 )
 def test_what_is_no_schedule_is_told_what_to_pass(wrong, advised) -> None:
     with pytest.raises((TypeError, ValueError), match=advised):
