@@ -113,7 +113,10 @@ PYBIND11_MODULE(_C, m) {
         "Instruction sets that this build and this processor have, best last.");
 
   m.def("reads_libtorch", &reads_libtorch,
-        "Whether tensors are looked at through libtorch's own functions, the fastest way.");
+        "Whether tensors are looked at through libtorch's own functions.");
+  m.def(
+      "reads_torch_words", [] { return reads_libtorch() && torch_words.found; },
+      "Whether most looks need no call of libtorch's, the fastest way.");
 
   py::class_<Watch>(m, "Watch", collectable<Watch>())
       .def(py::init<const py::dict&, const py::list&>(), py::arg("state"), py::arg("groups"))

@@ -159,8 +159,8 @@ class HostPlan {
   bool look_at_norms();
   bool read_lars(PyObject* group, bool may_ask, Group* out) const;
   void read_grads(const py::object& grads);
-  bool find(size_t i, const TensorLook& look, PyObject* object, Place* place) const;
-  bool find_anew(size_t i, const TensorLook& look, PyObject* object, Place* place) const;
+  bool find(size_t i, const TensorLook& look, PyObject* object, Place* place);
+  bool find_anew(size_t i, const TensorLook& look, PyObject* object, Place* place);
   void follow(void** at, void* found);
   bool look_at_parameters(bool* same_active);
   bool look_at_parameter(size_t i);
@@ -175,6 +175,7 @@ class HostPlan {
 
   std::vector<Parameter> parameters_;
   Layouts layouts_;
+  Forms forms_;
   std::vector<Extra> extra_tensors_;
   std::vector<bool> averages_;  // whether a group has averages
   std::vector<int32_t> schedule_of_, momentum_schedule_of_, ema_schedule_of_;

@@ -8,17 +8,19 @@ namespace {
 
 // So many parameters are asked of memory together.
 constexpr int64_t BLOCK = 8;
+constexpr int64_t N_LEVELS = 5;  // what leads to a gradient's memory, one piece after the other
 
 }  // namespace
 
-// Finds a tensor that has, or should have, the layout of parameter i. Most are where they were.
-inline bool HostPlan::find(size_t i, const TensorLook& look, PyObject* object, Place* place) const {
-  return (look && look.is_at(*place, layouts_.of(i), layouts_.n_dims(i))) ||
+// Finds a tensor that has, or should have, the layout of parameter i. Most have the form that was
+// found to have it.
+inline bool HostPlan::find(size_t i, const TensorLook& look, PyObject* object, Place* place) {
+  return (place->form != Forms::NONE && look && look.has(forms_[place->form], &place->data)) ||
          find_anew(i, look, object, place);
 }
 
 // In full: memory that has been given away may be elsewhere, or smaller.
-bool HostPlan::find_anew(size_t i, const TensorLook& look, PyObject* object, Place* place) const {
+bool HostPlan::find_anew(size_t i, const TensorLook& look, PyObject* object, Place* place) {
   DLTensor view;
   if (!(look ? view_tensor(look, &view) : view_tensor(object, &view)) ||
       !same_device(view.device, device_) || !layouts_.match(i, view)) {
@@ -26,9 +28,8 @@ bool HostPlan::find_anew(size_t i, const TensorLook& look, PyObject* object, Pla
   }
   const std::optional<DType> dtype = dtype_of(view);
   if (!dtype) return false;
-  if (look) *place = look.place(view);
-  place->data = data_of(view);
-  place->dtype = *dtype;
+  const std::optional<Form> form = look ? look.form(view) : std::nullopt;
+  *place = {data_of(view), form ? forms_.add(*form) : Forms::NONE, *dtype};
   return true;
 }
 
@@ -139,6 +140,7 @@ bool HostPlan::look_at_parameter(size_t i) {
 // it is, has had the time of a block to arrive. `i` is the parameter that is looked at next, or
 // before the first, where the first blocks are asked for.
 void HostPlan::prefetch(int64_t i) {
+  if (!torch_words.found) return;
   const auto ahead = [this, i](int64_t n_blocks, auto ask) {
     const int64_t begin = i + n_blocks * BLOCK;
     const int64_t end = std::min(begin + BLOCK, static_cast<int64_t>(parameters_.size()));
@@ -148,7 +150,7 @@ void HostPlan::prefetch(int64_t i) {
       if (each.tensor_look) ask(each);
     }
   };
-  ahead(5, [](const Parameter& each) {
+  ahead(N_LEVELS, [](const Parameter& each) {
     __builtin_prefetch(each.tensor.ptr());  // its type
     each.tensor_look.prefetch();
     if (each.momentum_look) each.momentum_look.prefetch();
@@ -175,7 +177,7 @@ void HostPlan::prefetch(int64_t i) {
 }
 
 bool HostPlan::look_at_parameters(bool* same_active) {
-  for (int64_t i = -5 * BLOCK; i < 0; i += BLOCK) prefetch(i);
+  for (int64_t i = -N_LEVELS * BLOCK; i < 0; i += BLOCK) prefetch(i);
   n_active_ = 0;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     if (i % BLOCK == 0) prefetch(static_cast<int64_t>(i));
@@ -237,7 +239,7 @@ void HostPlan::bump_versions() {
   if (!reads_libtorch()) return;  // read_grads() has
   const bool grads = step_.write_grads && step_.grad_scale != nullptr;
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (has_many()) prefetch_versions(i);
+    if (has_many() && torch_words.found) prefetch_versions(i);
     const Parameter& parameter = parameters_[i];
     if (!parameter.active) continue;
     parameter.tensor_look.bump_version();

@@ -1,5 +1,7 @@
 #include "host/tensor_look.h"
 
+#include <algorithm>
+#include <cstring>
 #include <exception>
 
 #include "host/torch_abi.h"
@@ -11,44 +13,36 @@ TensorLook::TensorLook(PyObject* object) {
   tensor_ = reinterpret_cast<TorchAbi::Tensor*>(reinterpret_cast<char*>(object) + torch_abi.offset);
 }
 
-TensorLook TensorLook::grad() const {
-  TensorLook look;
-  TorchAbi::Tensor* found = torch_abi.grad_of(*tensor_);
-  if (*found != torch_abi.undefined) look.tensor_ = found;
-  return look;
+int32_t Forms::add(const Form& form) {
+  constexpr size_t N_SEARCHED = 64;  // like tensors are near to each other
+  const size_t first = forms_.size() - std::min(forms_.size(), N_SEARCHED);
+  for (size_t i = forms_.size(); i > first; --i) {
+    if (std::memcmp(&forms_[i - 1], &form, sizeof form) == 0) return static_cast<int32_t>(i - 1);
+  }
+  if (forms_.size() >= max_size_) return NONE;
+  forms_.push_back(form);
+  return static_cast<int32_t>(forms_.size() - 1);
 }
 
-// Asked for each tensor of each step, and so without a detour.
-bool TensorLook::is_at(const Place& place, const int64_t* sizes_and_strides, int32_t n_dims) const {
+std::optional<Form> TensorLook::form(const DLTensor& view) const {
+  const TorchWords& at = torch_words;
+  if (!at.found || view.data == nullptr) return std::nullopt;
+  const auto* impl = static_cast<const uintptr_t*>(*tensor_);
+  const uintptr_t* const description = impl + at.described_at;
+  // Else a subclass may answer something else each time, or sizes lie where these words do not
+  // tell.
+  if (impl[0] != at.vtable || reinterpret_cast<const uintptr_t*>(view.shape) != description + 1) {
+    return std::nullopt;
+  }
+  const auto* storage = reinterpret_cast<const uintptr_t*>(impl[at.storage]);
+  Form form{};
+  std::copy_n(description, TorchWords::N_DESCRIBING, form.description);
+  form.storage_bytes = storage[at.storage_bytes];
+  form.offset =
+      static_cast<char*>(view.data) - reinterpret_cast<const char*>(storage[at.storage_data]);
   void* data = nullptr;
-  int64_t *sizes = nullptr, *strides = nullptr, bytes = 0, dims = 0;
-  int32_t layout = 0, dtype = 0;
-  // The layout first: others have no memory to ask for, and say so on standard error.
-  if (*tensor_ == torch_abi.undefined || torch_abi.get_layout(tensor_, &layout) != 0 ||
-      layout != torch_abi.strided || torch_abi.is_neg(tensor_)) {
-    return false;
-  }
-  if (torch_abi.get_data_ptr(tensor_, &data) != 0 || data != place.data ||
-      torch_abi.get_storage_size(tensor_, &bytes) != 0 || bytes != place.storage_bytes ||
-      torch_abi.get_dtype(tensor_, &dtype) != 0 || dtype != place.dtype_code ||
-      torch_abi.get_dim(tensor_, &dims) != 0 || dims != n_dims ||
-      torch_abi.get_sizes(tensor_, &sizes) != 0 || torch_abi.get_strides(tensor_, &strides) != 0) {
-    return false;
-  }
-  for (int32_t i = 0; i < n_dims; ++i) {
-    const int64_t size = sizes_and_strides[2 * i], stride = sizes_and_strides[2 * i + 1];
-    // The stride of a dimension of size 1 says nothing: torch keeps any number there.
-    if (sizes[i] != size || (strides[i] != stride && size != 1)) return false;
-  }
-  return true;
-}
-
-Place TensorLook::place(const DLTensor& view) const {
-  Place place;
-  place.data = view.data;
-  torch_abi.get_storage_size(tensor_, &place.storage_bytes);
-  torch_abi.get_dtype(tensor_, &place.dtype_code);
-  return place;
+  if (!has(form, &data) || data != view.data) return std::nullopt;
+  return form;
 }
 
 bool TensorLook::view(DLTensor* view) const {

@@ -6,17 +6,43 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
+#include <vector>
 
 #include "host/torch_abi.h"
+#include "host/torch_words.h"
 #include "launch/plan.h"
 
 namespace fused_warmup {
 
-// Where a tensor was, and of which type, when it was last examined in full.
+// All about a tensor but where its memory begins, as libtorch's words have it. Tensors of one form
+// have the same dtype, device, sizes and strides, and lie at one offset in storages of one size.
+struct Form {
+  uintptr_t description[TorchWords::N_DESCRIBING];
+  uintptr_t storage_bytes;
+  ptrdiff_t offset;  // in bytes, in the storage
+};
+
+// Forms that tensors were found to have. A model has few, so that they stay in the caches.
+class Forms {
+ public:
+  static constexpr int32_t NONE = -1;
+
+  // max_size: no more are kept than these.
+  explicit Forms(size_t max_size) : max_size_(max_size) {}
+  const Form& operator[](int32_t i) const { return forms_[static_cast<size_t>(i)]; }
+  // Its index; NONE where there are too many.
+  int32_t add(const Form& form);
+
+ private:
+  size_t max_size_;
+  std::vector<Form> forms_;
+};
+
+// Where a tensor was, and of which form and type, when it was last examined in full.
 struct Place {
   void* data = nullptr;
-  int64_t storage_bytes = -1;
-  int32_t dtype_code = -1;  // of libtorch
+  int32_t form = Forms::NONE;
   DType dtype{};
 };
 
@@ -32,11 +58,10 @@ class TensorLook {
   // The tensor's gradient, until it is replaced; no look if it has none.
   TensorLook grad() const;
 
-  // Whether the tensor is at that place with these sizes and strides, in memory of its own that
-  // they describe, as view() has it; n_dims pairs of them. False, where that is not seen at once.
-  bool is_at(const Place& place, const int64_t* sizes_and_strides, int32_t n_dims) const;
-  // The place of a tensor that view() has just filled in.
-  Place place(const DLTensor& view) const;
+  // Whether the tensor has that form, and memory of its own; *data is where that begins.
+  bool has(const Form& form, void** data) const;
+  // The form of a tensor that view() has just filled in; none where it is not all in its words.
+  std::optional<Form> form(const DLTensor& view) const;
 
   // Fills in everything but the device. False where the tensor has no memory of its own that its
   // sizes and strides describe: another layout, a wrapper, a negated view, a dtype that no kernel
@@ -55,9 +80,9 @@ class TensorLook {
 
   // What a look reads lies three levels deep: the pointer to the tensor's implementation, the
   // implementation, and what that points to. Each of these asks the processor for one piece and
-  // reads the levels above it, which have to be there by then or are waited for. Offsets in bytes:
-  // what libtorch's functions read, as torch 2.13 has it. Always inlined: to gcc a function that
-  // only prefetches does nothing, and calls to it go.
+  // reads the levels above it, which have to be there by then or are waited for. To be called where
+  // torch_words are found. Offsets in bytes: what is read, as torch 2.13 has it. Always inlined: to
+  // gcc a function that only prefetches does nothing, and calls to it go.
   [[gnu::always_inline]] void prefetch() const { __builtin_prefetch(tensor_); }
   [[gnu::always_inline]] void prefetch_impl() const {
     const char* impl = static_cast<const char*>(*tensor_);
@@ -66,7 +91,7 @@ class TensorLook {
   // Of the implementation, the words that point elsewhere alone.
   [[gnu::always_inline]] void prefetch_parts() const {
     const void* const* words = static_cast<const void* const*>(*tensor_);
-    __builtin_prefetch(words + torch_abi.storage_word + 3);
+    __builtin_prefetch(words + torch_words.storage + 3);
   }
   [[gnu::always_inline]] void prefetch_storage() const {
     const char* storage = static_cast<const char*>(part(0));
@@ -82,16 +107,47 @@ class TensorLook {
   }
 
  private:
-  // A word of the implementation, counted from the one that points to the storage. Those to
-  // autograd's record and to the version come after it, as torch has them; where it does not, what
-  // is asked for is not used.
+  // A word of the implementation, counted from the one that points to the storage: those to
+  // autograd's record and to the version come after it, as torch has them.
   const void* part(int i) const {
-    return static_cast<const void* const*>(*tensor_)[torch_abi.storage_word + i];
+    return static_cast<const void* const*>(*tensor_)[torch_words.storage + i];
   }
 
   // An at::Tensor, which is one pointer: inside the Python object, or inside a parameter's record
   // of its gradient.
   TorchAbi::Tensor* tensor_ = nullptr;
 };
+
+inline TensorLook TensorLook::grad() const {
+  TensorLook look;
+  if (torch_words.found) {
+    auto* record = static_cast<TorchAbi::Tensor*>(part(1));
+    if (record == nullptr) return look;
+    record += torch_words.record_grad;
+    if (*record != torch_abi.undefined) look.tensor_ = record;
+    return look;
+  }
+  TorchAbi::Tensor* found = torch_abi.grad_of(*tensor_);
+  if (*found != torch_abi.undefined) look.tensor_ = found;
+  return look;
+}
+
+// Asked for each tensor of each step, and so without a detour.
+inline bool TensorLook::has(const Form& form, void** data) const {
+  const TorchWords& at = torch_words;
+  const auto* impl = static_cast<const uintptr_t*>(*tensor_);
+  const uintptr_t* const description = impl + at.described_at;
+  uintptr_t differ = impl[0] ^ at.vtable;
+  for (int i = 0; i < TorchWords::N_DESCRIBING; ++i) differ |= description[i] ^ form.description[i];
+  const auto* storage = reinterpret_cast<const uintptr_t*>(impl[at.storage]);
+  if (differ != 0 || storage == nullptr || storage[at.storage_bytes] != form.storage_bytes ||
+      reinterpret_cast<const char*>(storage)[at.storage_is_lazy] != 0) {
+    return false;
+  }
+  auto* memory = reinterpret_cast<char*>(storage[at.storage_data]);
+  if (memory == nullptr) return false;
+  *data = memory + form.offset;
+  return true;
+}
 
 }  // namespace fused_warmup

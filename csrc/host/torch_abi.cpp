@@ -6,6 +6,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "host/torch_words.h"
+
 namespace fused_warmup {
 namespace {
 
@@ -27,7 +29,6 @@ struct Candidate : TorchAbi {
   bool try_them();
   const void* impl_of(py::handle tensor) const;
   bool find_offset(const py::object& tensor);
-  void find_storage_word(const py::object& tensor);
 };
 
 bool Candidate::find_symbols() {
@@ -110,16 +111,6 @@ bool Candidate::find_offset(const py::object& tensor) {
   return n_found == 1;
 }
 
-// Finds the word of an implementation that points to the storage, among the few that are surely
-// its own. It is only prefetched from: without it, the first word will do.
-void Candidate::find_storage_word(const py::object& tensor) {
-  const auto storage = tensor.attr("untyped_storage")().attr("_cdata").cast<uintptr_t>();
-  const auto* words = static_cast<const uintptr_t*>(impl_of(tensor));
-  for (int i = 0; i < 4; ++i) {
-    if (words[i] == storage) storage_word = i;
-  }
-}
-
 // Asks everything about tensors whose answers are known.
 bool Candidate::try_them() {
   const py::module_ torch = py::module_::import("torch");
@@ -134,7 +125,6 @@ bool Candidate::try_them() {
   };
   Tensor* tensor = tensor_of(p);
   if (*tensor != impl_of(p)) return false;
-  find_storage_word(p);
 
   void* data = nullptr;
   int64_t *sizes = nullptr, *strides = nullptr, n_dims = 0, bytes = 0, start = 0;
@@ -178,8 +168,9 @@ bool find_functions() {
     good = candidate.find_symbols() && candidate.try_them();
   } catch (const py::error_already_set&) {  // it lacks what the trial needs
   }
-  mode.attr("__exit__")(py::none(), py::none(), py::none());
   if (good) torch_abi = candidate;
+  if (good) torch_words = find_torch_words(candidate);
+  mode.attr("__exit__")(py::none(), py::none(), py::none());
   return good;
 }
 

@@ -59,7 +59,6 @@ struct TorchAbi {
   const void* undefined;  // what stands for "no tensor"
   Py_ssize_t offset;      // of the at::Tensor in a Python tensor
   PyTypeObject* type;     // of all Python tensors
-  int storage_word;       // of an implementation, which points to the storage
 };
 
 // To be asked where reads_libtorch().

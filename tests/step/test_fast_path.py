@@ -282,3 +282,4 @@ def test_a_first_step_mark_that_moved(how) -> None:
 
 def test_the_interface_is_found_on_this_torch() -> None:
     assert fused_warmup._C.reads_libtorch()
+    assert fused_warmup._C.reads_torch_words()

@@ -41,9 +41,12 @@ def pair(options: dict[str, Any], *shapes: tuple[int, ...]) -> list[tuple[Any, l
 
 
 @pytest.mark.parametrize("which", ["grad", "parameter", "momentum_buffer"])
+@pytest.mark.parametrize("shape", [SHAPES[1], (1, 3, 2, 1, 2, 1)], ids=str)
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_tensor_that_changed_behind_its_object(change: str, which: str) -> None:
-    both = pair({"lr": 0.1, "momentum": 0.9}, *SHAPES)
+def test_a_tensor_that_changed_behind_its_object(
+    change: str, shape: tuple[int, ...], which: str
+) -> None:
+    both = pair({"lr": 0.1, "momentum": 0.9}, SHAPES[0], shape, SHAPES[2])
     for opt, params in both:
         train(opt, 2)
         p = params[1]
