@@ -102,6 +102,28 @@ def test_only_what_overlaps_with_a_minimum_is_a_table() -> None:
     assert not any(s.values for track in without.schedule.tracks for s in track.segments)
 
 
+def test_no_scheduler_is_a_constant_rate(tmp_path: Path) -> None:
+    config = CONFIG | {"param_scheduler": None}
+    rates = from_mmengine(config, epoch_length=2)
+    assert (rates.schedule, rates.lr) == (constant().lasting(20), 0.02)
+    assert str(rates).startswith("MMEngine's constant rate")
+    (tmp_path / "base.py").write_text("param_scheduler = [dict(type='StepLR', step_size=2)]")
+    file = tmp_path / "config.py"
+    file.write_text("_base_ = 'base.py'\nparam_scheduler = None")
+    assert from_mmengine(file).schedule == constant()
+
+
+def test_a_quadratic_warmup_takes_whole_steps_alone() -> None:
+    warmup = {"type": "mmdet.QuadraticWarmupLR", "convert_to_iter_based": True, "end": 1.5}
+    assert from_mmengine([warmup], epoch_length=2).schedule(range(4)) == pytest.approx(
+        [1 / 9, 4 / 9, 1.0, 1.0]
+    )
+    with pytest.raises(TypeError, match=r"end must be an integer, got 4.5"):
+        from_mmengine([warmup], epoch_length=3)
+    with pytest.raises(ValueError, match="length of QuadraticWarmupLR is not known"):
+        from_mmengine([{"type": "QuadraticWarmupLR"}], epoch_length=3)
+
+
 FILE = """
 _base_ = ["base.py"]
 from mmengine.optim import LinearLR
@@ -242,8 +264,12 @@ def test_dicts_that_would_be_merged_for_ever(tmp_path: Path) -> None:
     ("scheduler", "message"),
     [
         ({"type": "ReduceOnPlateauLR"}, "type='ReduceOnPlateauLR' must be one of"),
+        (
+            {"type": "CosineAnnealingWeightDecay", "T_max": 3},
+            "moves the weight decay, which no schedule here does: take it out",
+        ),
         ({"type": "OneCycleMomentum"}, "type='OneCycleMomentum' must be one of"),
-        ({"type": "mmdet.QuadraticWarmupLR"}, "type='mmdet.QuadraticWarmupLR' must be one of"),
+        ({"type": "mmpose.OwnLR"}, "type='mmpose.OwnLR' must be one of"),
         ({"type": "LinearLR", "factor": 0.1}, "LinearLR has no option factor"),
         ({"type": "LinearLR", "end": 9, "start_factor": 0}, "start_factor must be .* above 0"),
         ({"type": "ConstantLR", "end": 9, "factor": 2.0}, "factor must be .* at most 1"),

@@ -1,10 +1,12 @@
 """Records what the frameworks of conversions/configs do, into tests/support/golden/configs.json.
 
 Needs mmengine-lite 0.10.7 and fvcore 0.1.5.post20221221 (``pip install --no-deps`` is enough for
-the latter), the folder detectron2/solver of Detectron2's repository at 02b5c4e, and the file
-deepspeed/runtime/lr_schedules.py of DeepSpeed 0.19.8, neither of which can be installed in little:
+the latter), the folder detectron2/solver of Detectron2's repository at 02b5c4e, and the files
+deepspeed/runtime/lr_schedules.py of DeepSpeed 0.19.8 and
+mmdet/engine/schedulers/quadratic_warmup.py of MMDetection 3.3.0, none of which can be installed in
+little:
 
-    python tests/support/record_configs.py DETECTRON2 LR_SCHEDULES > configs.json
+    python tests/support/record_configs.py DETECTRON2 LR_SCHEDULES QUADRATIC_WARMUP > configs.json
 """
 
 import importlib
@@ -12,6 +14,7 @@ import importlib.util
 import itertools
 import json
 import logging
+import runpy
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -71,6 +74,15 @@ MMENGINE: list[list[dict[str, Any]]] = [
          "eta_min": 0.001},
         {"type": "CosineAnnealingMomentum", "T_max": 6, "eta_min": 0.5, "end": 6},
         {"type": "LinearMomentum", "start_factor": 0.8, "begin": 6, "end": 9},
+    ],
+    [
+        {"type": "QuadraticWarmupLR", "end": 2, **CONVERTED},
+        {"type": "CosineAnnealingLR", "T_max": 8, "begin": 2, "eta_min": 0.01, **CONVERTED},
+        {"type": "QuadraticWarmupMomentum", "by_epoch": False, "begin": 3, "end": 9},
+    ],
+    [
+        {"type": "QuadraticWarmupLR", "by_epoch": False, "begin": 2, "end": 9},
+        {"type": "StepLR", "step_size": 1, "gamma": 0.5},
     ],
 ]  # fmt: skip
 EPOCH_LENGTH, MAX_EPOCHS = 5, 10
@@ -149,8 +161,16 @@ def mmengine(
     return rates, momenta
 
 
+def register_mmdetection(quadratic: Path) -> None:
+    """Run MMDetection's file, which registers its schedulers, without the rest of MMDetection."""
+    registry = ModuleType("mmdet.registry")
+    registry.PARAM_SCHEDULERS = importlib.import_module("mmengine.registry").PARAM_SCHEDULERS  # type: ignore[attr-defined]
+    sys.modules |= {"mmdet": ModuleType("mmdet"), "mmdet.registry": registry}
+    runpy.run_path(str(quadratic))
+
+
 def main() -> None:
-    solver, schedules = map(Path, sys.argv[1:])
+    solver, schedules, quadratic = map(Path, sys.argv[1:])
     found: dict[str, Any] = {
         "about": " ".join((__doc__ or "").split()),
         "detectron2": [
@@ -166,6 +186,7 @@ def main() -> None:
         ],
         "mmengine": [],
     }  # fmt: skip
+    register_mmdetection(quadratic)
     for each in MMENGINE:
         rates, momenta = mmengine(each, EPOCH_LENGTH, MAX_EPOCHS)
         found["mmengine"].append({"schedulers": each, "lr": rates, "momentum": momenta})

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from ....schedules.checks import finite, listed, whole
 from ....schedules.segment import Kind
 from ..reading import Options
-from .laws import Cosine, Drops, Law, Linear, OneCycle, Poly, Restarts, Stairs
+from .laws import Drops, Law, Linear, Poly, Quadratic, Stairs
+from .waves import Cosine, OneCycle, Restarts
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,10 @@ def _exponential(of: Arguments) -> Result:
     return Stairs(of.length, 1, of.factor("gamma")), of.base.value
 
 
+def _quadratic(of: Arguments) -> Result:
+    return Quadratic(of.ended(), of.base.value), of.base.value
+
+
 def _poly(of: Arguments) -> Result:
     low = of.base.share("eta_min", of.options.number("eta_min"))
     return Poly(of.ended(), low, of.options.number("power")), of.base.value
@@ -171,6 +176,7 @@ LAWS: dict[str, Callable[[Arguments], Result]] = {
     "Step": _step,
     "Exponential": _exponential,
     "Poly": _poly,
+    "QuadraticWarmup": _quadratic,
     "CosineAnnealing": _cosine,
     "CosineRestart": _restarts,
     "OneCycle": _one_cycle,

@@ -7,8 +7,8 @@ from typing import Any
 from ....schedules.checks import finite, shown, whole
 from ..reading import Options
 from .arguments import LAWS, Arguments, Base
-from .laws import OneCycle
 from .timeline import Clocked
+from .waves import OneCycle
 
 CLOCK: dict[str, Any] = {
     "type": None,
@@ -28,6 +28,7 @@ OWN: dict[str, dict[str, Any]] = {
     "Step": {"step_size": None, "gamma": 0.1},
     "Exponential": {"gamma": None},
     "Poly": {"eta_min": 0.0, "power": 1.0},
+    "QuadraticWarmup": {},
     "CosineAnnealing": {"T_max": None, "eta_min": None, "eta_min_ratio": None},
     "CosineRestart": {
         "periods": None,
@@ -45,7 +46,7 @@ OWN: dict[str, dict[str, Any]] = {
         "three_phase": False,
     },
 }
-"""Each scheduler's arguments and their defaults; MMEngine 0.10.7's."""
+"""Each scheduler's arguments and their defaults; MMEngine 0.10.7's, and MMDetection 3.3's one."""
 SUFFIXES = {"LR": "lr", "Momentum": "momentum", "ParamScheduler": None}
 
 
@@ -116,13 +117,18 @@ def _kind(given: Mapping[str, Any]) -> tuple[str, str]:
     """The kind of a scheduler and what it moves."""
     name = given["type"]
     name = getattr(name, "__name__", name)
-    plain = str(name).removeprefix("mmengine.")
+    plain = str(name).removeprefix("mmengine.").removeprefix("mmdet.")
     for suffix, parameter in SUFFIXES.items():
         kind = plain.removesuffix(suffix)
         moved = given.get("param_name") if parameter is None else parameter
         possible = kind in OWN and not (kind == "OneCycle" and moved == "momentum")
         if plain.endswith(suffix) and possible and moved in ("lr", "momentum"):
             return kind, moved
+    if plain.endswith("WeightDecay") or given.get("param_name") == "weight_decay":
+        raise ValueError(
+            f"type={shown(name)} moves the weight decay, which no schedule here does: take it out "
+            "of the list, and set group['weight_decay'] in your loop"
+        )
     raise ValueError(
         f"type={shown(name)} must be one of {', '.join(f'{each}LR' for each in OWN)} or the twin "
         "of one (but OneCycleLR) ending in Momentum: follow a metric with a scheduler on the host, "
@@ -159,10 +165,12 @@ def _built(kind: str, given: Mapping[str, Any], base: Base, training: Training) 
     scale = unit if converted else 1  # what its numbers are multiplied by
     end = options["end"]
     end = training.end(by_epoch) if end is None else end
-    begin = _position("begin", options["begin"], unit if converted else None)
+    epoch = unit if converted else None
+    whole_ticks = kind == "QuadraticWarmup"  # MMDetection's does not round down
+    begin = _position("begin", options["begin"], epoch, whole_ticks)
     length = None
     if end is not None:
-        length = _position("end", end, unit if converted else None) - begin
+        length = _position("end", end, epoch, whole_ticks) - begin
     if length is not None and length < 1:
         raise ValueError(
             f"end={shown(end)} of {name} must lie after begin={shown(options['begin'])}: make it "
@@ -179,8 +187,10 @@ def _epoch(name: str, training: Training) -> int:
     return training.epoch_length
 
 
-def _position(name: str, value: Any, epoch: int | None) -> int:
+def _position(name: str, value: Any, epoch: int | None, whole_ticks: bool) -> int:
     """A position in ticks; one that is converted may lie within an epoch and is rounded down."""
     if epoch is not None:
-        return int(finite(name, value, 0.0) * epoch)
+        value = finite(name, value, 0.0) * epoch
+        if not whole_ticks:
+            return int(value)
     return whole(name, int(value) if isinstance(value, float) and value.is_integer() else value, 0)

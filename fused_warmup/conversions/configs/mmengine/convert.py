@@ -32,6 +32,8 @@ def from_mmengine(
       reached at ``n = N - 1``, a tick before its end.
     - MultiStepLR, StepLR, ExponentialLR: ``x * gamma ** k``, with k the milestones passed,
       ``n // step_size`` or n.
+    - QuadraticWarmupLR, MMDetection's: ``b (2 n + 1) / N ** 2`` more at each ``n``, which makes
+      ``b ((n + 1) / N) ** 2``, with b the base rate.
     - PolyLR: ``eta_min + (x - eta_min) (1 - n / (N - 1)) ** power``.
     - CosineAnnealingLR: ``eta_min + (x - eta_min) (1 + cos(pi n / T_max)) / 2``, T_max being N by
       default; beyond T_max it rises again. CosineRestartLR: the same over each of ``periods``, from
@@ -68,7 +70,8 @@ def from_mmengine(
 
     Source:
         mmengine/optim/scheduler/param_scheduler.py, hooks/param_scheduler_hook.py and
-        runner/runner.py of MMEngine 0.10.7.
+        runner/runner.py of MMEngine 0.10.7; mmdet/engine/schedulers/quadratic_warmup.py of
+        MMDetection 3.3.0.
 
     Example:
         >>> param_scheduler = [
@@ -131,6 +134,8 @@ def _parts(config: Any) -> tuple[Sequence[Any], dict[str, Any], Mapping[str, Any
     schedulers = given.get("param_scheduler")
     if isinstance(schedulers, Mapping) and "type" in schedulers:
         schedulers = [schedulers]
+    if "param_scheduler" in given and schedulers is None:
+        schedulers = []  # MMEngine's own word for a constant rate
     if not isinstance(schedulers, Sequence):
         raise ValueError(
             f"param_scheduler must be a list of dicts, got {shown(schedulers)}: pass the list of "
