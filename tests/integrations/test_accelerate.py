@@ -7,9 +7,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
-from twins import OPTIONS, SCHEDULE, assert_same, build, data, model
+from twins import OPTIONS, SCHEDULE, accelerated_epoch, assert_same, build, data, model
 
 
 def prepare(fused: bool, **options: Any) -> tuple[Any, ...]:
@@ -22,36 +21,24 @@ def prepare(fused: bool, **options: Any) -> tuple[Any, ...]:
     return accelerator, *accelerator.prepare(net, opt, scheduler, loader)
 
 
-def epoch(accelerator: Any, net: Any, opt: Any, scheduler: Any, loader: Any) -> list[float]:
-    rates = []
-    for x, y in loader:
-        with accelerator.accumulate(net):
-            accelerator.backward(cross_entropy(net(x), y))
-            opt.step()
-            scheduler.step()
-            opt.zero_grad()
-        rates += scheduler.get_last_lr()
-    return rates
-
-
 @pytest.mark.parametrize(
     "options", [{}, {"gradient_accumulation_steps": 2}, {"mixed_precision": "bf16"}]
 )
 def test_is_torchs_run(options: dict[str, Any]) -> None:
     ours = prepare(True, **options)
-    rates = epoch(*ours) + epoch(*ours)
+    rates = accelerated_epoch(*ours) + accelerated_epoch(*ours)
     theirs = prepare(False, **options)
-    assert rates == epoch(*theirs) + epoch(*theirs)
+    assert rates == accelerated_epoch(*theirs) + accelerated_epoch(*theirs)
     assert_same(ours[1], theirs[1])
 
 
 def test_saves_and_loads(tmp_path: Path) -> None:
     run = prepare(True)
-    epoch(*run)
+    accelerated_epoch(*run)
     run[0].save_state(str(tmp_path))
-    expected = epoch(*run)
+    expected = accelerated_epoch(*run)
     other = prepare(True)
     other[0].load_state(str(tmp_path))
-    assert epoch(*other) == expected
+    assert accelerated_epoch(*other) == expected
     assert expected[-1] == OPTIONS["lr"] * SCHEDULE(16)
     assert torch.equal(other[1][0].weight, run[1][0].weight)

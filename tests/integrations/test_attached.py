@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from twins import SCHEDULE, assert_same, data, model
+from twins import SCHEDULE, accelerated_epoch, assert_same, data, model
 
 from fused_warmup import attach
 
@@ -94,28 +94,16 @@ def prepared(make: Any, attached: bool) -> tuple[Any, ...]:
     )
 
 
-def epoch(accelerator: Any, net: Any, optimizer: Any, scheduler: Any, loader: Any) -> list[float]:
-    rates = []
-    for x, y in loader:
-        with accelerator.accumulate(net):
-            accelerator.backward(cross_entropy(net(x), y))
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-        rates += scheduler.get_last_lr()
-    return rates
-
-
 @every_maker
 def test_accelerate(tmp_path: Path, make: Any) -> None:
     ours, theirs = prepared(make, True), prepared(make, False)
-    rates, expected = epoch(*ours), epoch(*theirs)
+    rates, expected = accelerated_epoch(*ours), accelerated_epoch(*theirs)
     ours[0].save_state(str(tmp_path))
     other = prepared(make, True)
     other[0].load_state(str(tmp_path))
-    rest = epoch(*ours)
-    assert rates + rest == pytest.approx(expected + epoch(*theirs), rel=1e-12)
+    rest = accelerated_epoch(*ours)
+    assert rates + rest == pytest.approx(expected + accelerated_epoch(*theirs), rel=1e-12)
     assert_same(ours[1], theirs[1])
-    assert epoch(*other) == rest
+    assert accelerated_epoch(*other) == rest
     assert_same(other[1], ours[1])
     assert int(other[2].param_groups[0]["steps_applied"]) == 8

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 
 import fused_warmup
@@ -34,6 +35,21 @@ def build(net: nn.Module, fused: bool, **own: Any) -> tuple[torch.optim.Optimize
         return opt, opt.scheduler()
     theirs = torch.optim.SGD(net.parameters(), foreach=False, **OPTIONS)
     return theirs, LambdaLR(theirs, lambda t: SCHEDULE(t))
+
+
+def accelerated_epoch(
+    accelerator: Any, net: nn.Module, opt: Any, scheduler: Any, loader: Any
+) -> list[float]:
+    """Train for an epoch as Accelerate's loops do, and return the rate after each batch."""
+    rates: list[float] = []
+    for x, y in loader:
+        with accelerator.accumulate(net):
+            accelerator.backward(cross_entropy(net(x), y))
+            opt.step()
+            scheduler.step()
+            opt.zero_grad()
+        rates += scheduler.get_last_lr()
+    return rates
 
 
 def weights(net: nn.Module) -> Tensor:
