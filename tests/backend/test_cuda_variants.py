@@ -1,8 +1,15 @@
 """The variants that benchmarks/cuda_variants measures, on a machine without a GPU."""
 
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 import torch
-from support import same_bits, whole
+from support import PATIENCE, same_bits, whole
+from support.ptx import kernels as ptx
 from support.ptx.kernels import NVCC, Kernels, build
 
 from benchmarks.cuda_variants import machine_code, measured, variants
@@ -56,6 +63,29 @@ def test_every_variant_gives_the_same_bits(tmp_path, variant, dtype) -> None:
     for p, q, buffer in zip(ours, theirs, step.momentum_buffers, strict=True):
         assert same_bits(p, q)
         assert same_bits(buffer, reference.state[q]["momentum_buffer"])
+
+
+def test_processes_that_need_a_library_build_it_once(tmp_path, monkeypatch) -> None:
+    """Else one would read what another is in the middle of writing."""
+    for name in ("csrc", "setup.py"):
+        (tmp_path / name).symlink_to(ptx.ROOT / name)
+    both_are_there, ran = threading.Barrier(2), []
+
+    def run(command: list[str], check: bool) -> None:
+        ran.append(command[0])
+        time.sleep(0.01)
+        Path(command[-1]).write_text("made")
+
+    def one(_: int) -> str:
+        both_are_there.wait(PATIENCE)
+        return ptx.build().read_text()
+
+    monkeypatch.setattr(ptx, "ROOT", tmp_path)
+    monkeypatch.setattr(ptx, "NVCC", "nvcc")
+    monkeypatch.setattr(ptx.subprocess, "run", run)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(one, range(2))) == ["made", "made"]
+    assert ran == ["nvcc", sys.executable, "g++"]
 
 
 def test_the_longest_turn_of_a_loop_goes_around_what_branches_leave_out() -> None:

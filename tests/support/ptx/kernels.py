@@ -1,6 +1,7 @@
 """The CUDA kernels' PTX as a library for the CPU: made once, kept in build/, called by ctypes."""
 
 import ctypes
+import fcntl
 import hashlib
 import re
 import shutil
@@ -42,15 +43,18 @@ def build(arch: int = 80, macros: Sequence[str] = (), source: Path = SOURCE) -> 
         digest.update(path.read_bytes())
     folder = ROOT / "build" / "ptx" / digest.hexdigest()[:16]
     library = folder / "kernels.so"
-    if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        ptx, translated, linked = folder / "kernels.ptx", folder / "kernels.cpp", folder / "new.so"
-        subprocess.run([*to_ptx, "-o", str(ptx)], check=True)
-        subprocess.run([sys.executable, str(HERE / "translate.py"), ptx, translated], check=True)
-        sources = [translated, HERE / "machine.cpp"]
-        command = ["g++", *CXX_FLAGS, f"-I{HERE}", *map(str, sources), "-o", str(linked)]
-        subprocess.run(command, check=True)
-        linked.rename(library)  # whole or not there, whoever else builds it
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # other processes run tests, too
+        if not library.exists():
+            ptx, translated, linked = (folder / f"kernels.{end}" for end in ("ptx", "cpp", "new"))
+            subprocess.run([*to_ptx, "-o", str(ptx)], check=True)
+            translate = [sys.executable, str(HERE / "translate.py"), str(ptx), str(translated)]
+            subprocess.run(translate, check=True)
+            sources = [str(translated), str(HERE / "machine.cpp")]
+            command = ["g++", *CXX_FLAGS, f"-I{HERE}", *sources, "-o", str(linked)]
+            subprocess.run(command, check=True)
+            linked.rename(library)  # whole or not there, if this is interrupted
     return library
 
 
