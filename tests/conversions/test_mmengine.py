@@ -312,6 +312,40 @@ def test_two_cycles_are_refused() -> None:
         from_mmengine([cycle | {"end": 5}, cycle | {"begin": 5}], lr=0.1, max_iters=9)
 
 
+BELOW_ZERO = {
+    # Past the end of the training the cosine would go on below 0: it has been moved below its low.
+    "after the end": (
+        [
+            {"type": "CosineAnnealingLR", "T_max": 6, "eta_min": 0.01, "begin": 0, "end": 16},
+            {"type": "MultiStepLR", "milestones": [14], "gamma": 0.01},
+        ],
+        16,
+        {6: 0.01, 11: 0.18727241335952188, 14: 0.001525, 15: 0.00435},
+    ),
+    # The restart is at 0 after three steps' rounding, where a slice begins that is a table.
+    "by a rounding": (
+        [
+            {"type": "MultiStepLR", "milestones": [4], "begin": 0, "end": 9},
+            {"type": "CosineAnnealingLR", "T_max": 2, "eta_min_ratio": 0.1, "begin": 0, "end": 8},
+            {"type": "CosineRestartLR", "periods": [3, 5], "restart_weights": [0.5, 0.5]}
+            | {"eta_min": 0, "begin": 0, "end": 9},
+        ],
+        9,
+        {2: 0.0066666666666666706, 3: 0.1, 4: 0.0, 5: 0.007236067977499788},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BELOW_ZERO)
+def test_what_is_below_zero_only_by_rounding_or_after_the_training(case: str) -> None:
+    """The rates are MMEngine 0.10.7's."""
+    schedulers, steps, wanted = BELOW_ZERO[case]
+    by_steps = [{**each, "by_epoch": False} for each in schedulers]
+    rates = from_mmengine(by_steps, lr=0.2, max_iters=steps)
+    assert {t: rates.lr_at(t) for t in wanted} == pytest.approx(wanted, rel=1e-11, abs=1e-17)
+    assert rates.lr_at(100) == rates.lr_at(steps - 1)
+
+
 def test_accumulation_is_refused() -> None:
     config = {"param_scheduler": [], "optim_wrapper": {"accumulative_counts": 4}}
     with pytest.raises(ValueError, match="accumulative_counts makes an update of several"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ....schedules.checks import MAX_VALUES, at_most
 from ....schedules.products import product
 from ....schedules.schedule import Schedule
-from ....schedules.segment import Kind, Segment
+from ....schedules.segment import Kind, PastEnd, Segment
 from ....schedules.segments import ruling
 from .laws import Law
 
@@ -113,9 +113,13 @@ def follow(schedulers: Sequence[Clocked], steps: int | None) -> Schedule:
         for each in at_later_steps if begin else schedulers:
             if each.ticks_at(begin):
                 value = each.law.apply(each.count(begin), value)
+        value = _unless_rounded_below_zero(value)
         _append(tracks, _slice(at_later_steps, begin, end, value), begin)
         if end is not None:
             value = math.prod(track[ruling(track, end - 1)].value_at(end - 1) for track in tracks)
+    if steps is not None:
+        for track in tracks:
+            _end(track, steps)
     schedules = [Schedule(tuple(track), steps) for track in tracks]
     return schedules[0] if len(schedules) == 1 else product(schedules)
 
@@ -130,6 +134,18 @@ def _append(tracks: list[list[Segment]], curves: list[list[Segment]], begin: int
         for segment in curve:
             if not (track and _goes_on(track[-1], segment)):
                 track.append(segment)
+
+
+def _end(track: list[Segment], steps: int) -> None:
+    """Hold a cosine where the training ends if, moved below its low, it would go on below 0."""
+    last = track[-1]
+    if last.kind is Kind.COS and last.past_end is PastEnd.CONTINUE and last.a < 0.0:
+        track.append(Segment.constant(last.value_at(steps - 1), steps))
+
+
+def _unless_rounded_below_zero(value: float) -> float:
+    """A difference of two values may pass a zero by a rounding."""
+    return 0.0 if -1e-15 < value < 0.0 else value
 
 
 def _goes_on(before: Segment, after: Segment) -> bool:
@@ -160,8 +176,7 @@ def _slice(
         for each in schedulers:
             if each.ticks_at(step):
                 value = each.law.apply(each.count(step), value)
-        # A difference of two values may pass a zero by a rounding.
-        values.append(0.0 if -1e-15 < value < 0.0 else value)
+        values.append(_unless_rounded_below_zero(value))
     return [[Segment(Kind.TABLE, start=begin, origin=begin, values=tuple(values))]]
 
 
