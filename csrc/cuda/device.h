@@ -20,8 +20,12 @@ std::string device_obstacle(int device);
 // Throws std::invalid_argument where a device cannot hold the rates of so many groups.
 void check_groups(int device, size_t n_groups);
 
-// How many blocks of each kernel, by DTypes, a device runs at once. kernel_of: see sgd.h and
-// lars.h.
+// Loads a kernel onto the current device. With lazy loading its first launch would, and what loads
+// code is refused while a stream is captured.
+void load_kernel(const void* kernel);
+
+// Loads all kernels that update. How many blocks of each, by DTypes, a device runs at once.
+// kernel_of: see sgd.h and lars.h.
 std::array<int, N_KERNELS> resident_blocks(int device, const void* (*kernel_of)(DTypes));
 
 }  // namespace cuda

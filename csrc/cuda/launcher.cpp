@@ -88,6 +88,7 @@ struct Launcher::Impl {
     const OutsideCapture outside;
     check_groups(device, groups.size());
     blocks_of = resident_blocks(device, update_kernel);
+    if (lars) load_kernel(norms_kernel());
     // No table is longer than that of all tensors, were they so large that they took every block.
     TensorEntry large{};
     large.n_elements = std::numeric_limits<int32_t>::max();

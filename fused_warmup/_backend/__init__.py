@@ -163,4 +163,6 @@ def _probe(name: str) -> Backend:
 
         return Backend(name, True, f"native kernel for {capability()}")
     obstacle = native.cuda_unavailable_reason()
+    if not obstacle and torch.version.cuda is None:  # for CPUs or AMD: no tensor is CUDA's
+        obstacle = f"torch {torch.__version__} is built without CUDA"
     return Backend(name, not obstacle, obstacle or "native CUDA kernel")

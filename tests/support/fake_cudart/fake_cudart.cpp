@@ -66,6 +66,7 @@ struct {
   bool for_good = false;
   bool has_failed = false;
   std::string failed;  // the first
+  std::set<std::string> struck;
   std::vector<std::string> log;
   std::vector<std::string> violations;
   std::set<cudaStream_t> streams;
@@ -73,7 +74,9 @@ struct {
   std::map<char*, size_t> pinned;
   std::set<int> contexts;
   std::map<int, cudaStreamCaptureMode> modes;
-  std::map<int, int> devices;  // by thread
+  int driver_version = CUDART_VERSION;
+  std::set<std::pair<int, const void*>> loaded;  // kernels, each with its device
+  std::map<int, int> devices;                    // by thread
   int thread = 0;
   cudaError_t last_error = cudaSuccess;
 } state;
@@ -130,9 +133,14 @@ bool counts_and_fails(const char* name) {
   }
   if (!state.has_failed) state.failed = name;
   state.has_failed = true;
+  state.struck.insert(name);
   if (!state.for_good) state.until_failure = 0;
   return true;
 }
+
+const std::set<std::string>& struck_calls() { return state.struck; }
+
+void set_driver_version(int version) { state.driver_version = version; }
 
 cudaStream_t make_stream(int device) {
   const cudaStream_t stream = new CUstream_st{device, {}};
@@ -226,6 +234,14 @@ bool is_in(const char (&all)[fused_warmup::cuda::N_KERNELS], const void* kernel)
   return before(all, kernel) && !before(std::end(all), kernel);
 }
 
+// Kernels are loaded at their first use, which counts as potentially unsafe.
+cudaError_t load(const char* name, int device, const void* kernel) {
+  if (state.loaded.count({device, kernel}) > 0) return cudaSuccess;
+  if (const cudaError_t refused = fake::unsafe(name)) return refused;
+  state.loaded.insert({device, kernel});
+  return cudaSuccess;
+}
+
 // The driver's; not a call of the runtime.
 int primary_context_state(int device, unsigned* flags, int* active) {
   *flags = 0;
@@ -266,7 +282,7 @@ cudaError_t cudaGetDeviceCount(int* count) {
 }
 cudaError_t cudaDriverGetVersion(int* version) {
   COUNTED(cudaDriverGetVersion, cudaErrorUnknown);
-  *version = CUDART_VERSION;
+  *version = state.driver_version;
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
@@ -306,9 +322,9 @@ cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) {
   COUNTED(cudaFuncSetAttribute, cudaErrorUnknown);
   return cudaSuccess;
 }
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) {
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void* kernel) {
   COUNTED(cudaFuncGetAttributes, cudaErrorNoKernelImageForDevice);
-  return cudaSuccess;
+  return load("cudaFuncGetAttributes", state.devices[state.thread], kernel);
 }
 
 #if CUDART_VERSION >= 12050
@@ -452,6 +468,7 @@ cudaError_t cudaMemsetAsync(void* at, int value, size_t size, cudaStream_t strea
 cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3, void** arguments, size_t,
                              cudaStream_t stream) {
   COUNTED(cudaLaunchKernel, cudaErrorUnknown);
+  if (const cudaError_t refused = load("cudaLaunchKernel", stream->device, kernel)) return refused;
   using namespace fused_warmup::cuda;
   std::vector<int> order(grid.x);
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -31,8 +32,13 @@ void clear_log();
 // A call of something that is no part of the runtime. Whether it has to fail.
 bool counts_and_fails(const char* name);
 
+// Names of the calls that a fault has struck in this process.
+const std::set<std::string>& struck_calls();
+
 // -- the device
 
+// What the driver says that it serves, as cudaDriverGetVersion() numbers it; 0: there is none.
+void set_driver_version(int version);
 cudaStream_t make_stream(int device);
 void destroy_stream(cudaStream_t stream);
 void run(cudaStream_t stream);

@@ -1,7 +1,8 @@
 // What a user may do with the launcher, each once without a fault and then with every call of it
 // failing in turn, alone or with all that come after it until the error has been raised:
 //   scenarios            names them
-//   scenarios NAME       runs one, or all that are named; prints how many calls were made to fail
+//   scenarios NAME       runs one; prints how many calls were made to fail
+//   scenarios all        runs all; prints which calls were made to fail
 #include <cstdio>
 #include <cstring>
 
@@ -170,6 +171,15 @@ void launcher_goes_first(World& world) {
   world.replay(graph, stream);
 }
 
+// Nothing is under way: what it has got is freed at once.
+void idle_launcher_goes(World& world) {
+  const cudaStream_t stream = world.stream();
+  world.make_launcher();
+  world.step(stream);
+  fake::run_all();
+  world.destroy_launcher();
+}
+
 // `rest` inside a capture of this thread's or of another's, which must not be spoiled.
 void inside_capture(World& world, int thread, const std::function<void()>& rest) {
   const cudaStream_t captured = world.stream();
@@ -251,6 +261,16 @@ void lars(World& world) {
   world.n_errors = layers.n_errors;
 }
 
+// Without a step before it that has loaded the kernels.
+void lars_capture_first(World& world) {
+  World layers(1, true);
+  const cudaStream_t stream = layers.stream();
+  layers.make_launcher();
+  layers.replay(layers.capture(stream), stream);
+  layers.check("LARS in a graph");
+  world.n_errors = layers.n_errors;
+}
+
 // Every call has to find the launcher's device, and leave the thread on its own.
 void from_another_device(World& world) {
   const int other = 1'000'000 + world.device;
@@ -292,6 +312,24 @@ void old_device(World& world) {
   world.make_launcher();
 }
 
+// What is said where the runtime calls the driver's version insufficient.
+void with_driver(World& world, int version, const std::string& expected) {
+  fake::set_driver_version(version);
+  fake::arm();
+  const std::string words = cuda::unavailable_reason();
+  fake::disarm();
+  if (!fake::fault_struck()) {
+    require(words.empty(), "a reason without a fault: " + words);
+  } else if (fake::failed_call() == "cudaGetDeviceCount") {
+    require(words.find(expected) == 0 || words == "no CUDA driver", words);
+  }
+  require(fake::last_error() == cudaSuccess, "an error was left for somebody else");
+  fake::heal();
+  world.make_launcher();
+}
+void missing_driver(World& world) { with_driver(world, 0, "no CUDA driver"); }
+void old_driver(World& world) { with_driver(world, 11080, "the CUDA driver serves CUDA 11.8, "); }
+
 const struct {
   const char* name;
   void (*run)(World&);
@@ -310,6 +348,7 @@ const struct {
     SCENARIO(lr_in_memory),
     SCENARIO(update_in_capture),
     SCENARIO(launcher_goes_first),
+    SCENARIO(idle_launcher_goes),
     SCENARIO(in_a_capture_of_this_thread),
     SCENARIO(in_a_capture_of_another_thread),
     SCENARIO(captured_launcher_goes_in_a_capture),
@@ -317,7 +356,10 @@ const struct {
     SCENARIO(from_another_device),
     SCENARIO(many_groups),
     SCENARIO(lars),
+    SCENARIO(lars_capture_first),
     SCENARIO(old_device),
+    SCENARIO(missing_driver),
+    SCENARIO(old_driver),
 };
 
 // Whether the fault struck.
@@ -359,6 +401,11 @@ int64_t run_all_faults(void (*scenario)(World&)) {
 int main(int n_arguments, char** arguments) {
   if (n_arguments < 2) {
     for (const auto& each : SCENARIOS) std::printf("%s\n", each.name);
+    return 0;
+  }
+  if (std::strcmp(arguments[1], "all") == 0) {
+    for (const auto& each : SCENARIOS) run_all_faults(each.run);
+    for (const std::string& name : fake::struck_calls()) std::printf("%s\n", name.c_str());
     return 0;
   }
   for (const auto& each : SCENARIOS) {
