@@ -201,10 +201,12 @@ def chapter(results: Results) -> str:
 
 
 def failed_tests(results: Results) -> list[str]:
-    """Return a chapter with the tests that failed or were skipped, if any did."""
+    """Return a chapter with the tests that failed, were skipped or warned, if any did."""
     lines = []
     for name, found in results.data["parts"].get("checks", {}).items():
         lines += [f"- {name}, failed: {each}" for each in found.get("failed", [])[:20]]
         lines += [f"- {name}, {n} skipped: {why}" for why, n in found.get("skipped", {}).items()]
-    text = "\n".join(line.replace("\n", " ")[:400] for line in lines)
+        if found.get("warnings"):
+            lines.append(f"- {name}, warnings: {found['warnings']}")
+    text = "\n".join(" ".join(line.split())[:400] for line in lines)
     return [f"## Tests that did not pass\n\n{text}"] if lines else []

@@ -1,5 +1,6 @@
 """What is measured on a GPU, the most telling first, for time may run out."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -173,9 +174,11 @@ def variants_tasks(settings: Settings) -> list[Task]:
         return []
 
     def run() -> Row:
-        timings = measured.measure(seconds=45.0)
-        times = [(each.variant, each.set_name, each.seconds) for each in timings]
-        return {"table": measured.table(timings), "seconds_of": times}
+        found = measured.measure(seconds=45.0)
+        if not found.timings:
+            raise RuntimeError(f"no variant was measured: {found.faults}")
+        times = [dataclasses.asdict(each) for each in found.timings]
+        return {"table": measured.table(found), "timings": times}
 
     return [Task("variants", "the CUDA kernel in other shapes", run)]
 
@@ -188,11 +191,11 @@ def tasks(results: Results, settings: Settings) -> list[Task]:
         bandwidth_task(results, settings),
         *steps[:4],
         Task("graphs", "captured training step", functools.partial(replays, settings)),
+        *variants_tasks(settings),
         around[1],
         around[0],
         *steps[4:5],
         *model.tasks(settings),
-        *variants_tasks(settings),
         *scaling.tasks(settings),
         *steps[5:],
         *around[2:],

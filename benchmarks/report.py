@@ -48,10 +48,12 @@ def comparison(row: dict[str, Any], bandwidth: float | None = None) -> str:
                 f"{seconds(found['q1'])} to {seconds(found['q3'])}",
                 f"{ratio['median']:.2f}" if ratio else base,
             ]
-        if traced:
+        if traced and name in row["trace"]:
             a_step = row["trace"][name]
             line.append(", ".join(f"{a_step[k]:g}" for k in ("kernels", "copies", "syncs")))
             line.append(seconds(a_step["busy"]))
+        elif traced:
+            line += ["", ""]
         if bandwidth:
             device = times.get("device")
             line.append(f"{row['bytes'] / device['median'] / bandwidth:.1%}" if device else "")

@@ -18,6 +18,7 @@ from .shapes import ShapeSet
 MOMENTUM_PASSES = 5  # read p, g, m; write p, m
 LARGE = 2**24  # elements from which on memory decides
 YARDSTICK = "pass over as many bytes"
+UNTRACED = 100  # launches that a step may have of which nobody knows
 SMALL = 2**21  # elements up to which a step's time is mostly the host's
 
 
@@ -106,7 +107,7 @@ def compare(
     if cuda and "host" in kinds:
         keep(row, "host", samplers(host=True), settings)
     if cuda and "device" in kinds:
-        row["trace"] = {name: trace.trace_of(own[0]).a_step() for name, own in steps.items()}
+        row["trace"] = traces(steps, row["failed"])
         device = device_samplers(row["trace"], steps, 3 * step_bytes // MOMENTUM_PASSES)
         keep(row, "device", device, settings)
     if small or cuda:
@@ -146,13 +147,25 @@ def built(
     return steps
 
 
+def traces(steps: dict[str, list[who.Step]], failed: dict[str, str]) -> dict[str, Any]:
+    """Return what each contender puts on the device, where a profiler can tell."""
+    found = {}
+    for name, own in steps.items():
+        try:
+            found[name] = trace.trace_of(own[0]).a_step()
+        except Exception as error:  # times are worth more than a trace
+            failed[f"the trace of {name}"] = f"{type(error).__name__}: {error}"
+    return found
+
+
 def device_samplers(
     traces: dict[str, Any], steps: dict[str, list[who.Step]], set_bytes: int
 ) -> dict[str, Sampler]:
     """Return samplers of device time, for the contenders whose launches the queue can hold."""
     samplers = {}
     for name, own in steps.items():
-        launches = traces[name]["kernels"] + traces[name]["copies"]
+        a_step = traces.get(name, {})
+        launches = a_step.get("kernels", 0) + a_step.get("copies", 0) or UNTRACED
         sampler = device_timer().sampler(own, launches, set_bytes)
         if sampler is not None:
             samplers[name] = sampler

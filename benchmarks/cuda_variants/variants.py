@@ -14,7 +14,7 @@ NVCC_FLAGS = ("-std=c++17", "-O3", "--fmad=false", f"-I{CSRC}")
 HOST_SOURCES = (HERE / "variant.cpp", CSRC / "cuda" / "tables.cpp", CSRC / "launch" / "tables.cpp")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a key of dicts, which its macros are not
 class Variant:
     """A build of the kernels.
 

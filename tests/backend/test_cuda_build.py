@@ -9,6 +9,7 @@ import pytest
 from support.ptx.kernels import LARS_NAMES, NAMES, NVCC
 
 from benchmarks.cuda_variants import machine_code
+from benchmarks.gpu_checks import OUR_KERNELS
 
 ROOT = Path(__file__).parents[2]
 ARCHS = ("80", "90", "100")
@@ -51,6 +52,7 @@ def kernels(compiled) -> dict[str, machine_code.Code]:
     _, _, target = compiled
     code = machine_code.read(target)
     assert len(code) == KERNELS
+    assert all(OUR_KERNELS in each.name for each in code)  # by which sanitizers find them
     return {next(name for name in NAMES if name in each.name): each for each in code}
 
 
@@ -73,6 +75,7 @@ def test_kernels_of_lars_spill_nothing(arch: str, tmp_path: Path) -> None:
         bound = next(bounds[key] for key in LARS_NAMES if key in name)
         assert machine_code.registers(part) <= bound, name
     for kernel in machine_code.read(target):
+        assert OUR_KERNELS in kernel.name
         assert not any(map(machine_code.LOCAL.search, kernel.lines)), kernel.name
         assert sum(bool(machine_code.WIDE_LOAD.search(line)) for line in kernel.lines) >= 3
 

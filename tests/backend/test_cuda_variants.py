@@ -1,10 +1,13 @@
 """The variants that benchmarks/cuda_variants measures, on a machine without a GPU."""
 
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +17,7 @@ from support.ptx.kernels import NVCC, Kernels, build
 
 from benchmarks.cuda_variants import machine_code, measured, variants
 from benchmarks.cuda_variants.library import LR, MOMENTUM, WEIGHT_DECAY, Steps
-from benchmarks.cuda_variants.measured import CHECKED, Timing
+from benchmarks.cuda_variants.measured import CHECKED, Measured, Timing
 from fused_warmup import SGD
 
 EVERYWHERE = [(0, 2**64 - 1, True)]
@@ -103,14 +106,58 @@ def test_the_longest_turn_of_a_loop_goes_around_what_branches_leave_out() -> Non
     assert (len(loop.code), loop.longest_turn) == (7, 6)
 
 
-def test_the_table_names_the_best() -> None:
-    names = [variant.name for variant in variants.VARIANTS[:2]]
-    seconds = {(names[0], "a"): 2e-6, (names[1], "a"): 1e-6, (names[0], "b"): 4e-6}
-    text = measured.table([Timing(*key, value) for key, value in seconds.items()])
+def test_the_table_names_the_best_and_what_is_missing() -> None:
+    first, second, third = (variant.name for variant in variants.VARIANTS[:3])
+    timings = [
+        Timing(first, "a", 2e-6, 1.0),
+        Timing(second, "a", 1e-6, 0.5),
+        Timing(third, "a", 1.5e-6, 0.3),
+        Timing(first, "b", 4e-6, 1.0),
+        Timing(second, "b", 5e-6, 1.25),
+    ]
+    text = measured.table(Measured(timings, {"another": "does not compile"}))
     assert text == (
         "| variant | a, us | b, us | ratio |\n"
         "| --- | --- | --- | --- |\n"
-        f"| {names[0]} | 2.0 | **4.0** | 1.000 |\n"
-        f"| {names[1]} | **1.0** | - | 0.500 |\n\n"
-        f"Best of all: {names[1]}, 0.500 of as built."
+        f"| {first} | 2.0 (1.000) | **4.0 (1.000)** | 1.000 |\n"
+        f"| {second} | **1.0 (0.500)** | 5.0 (1.250) | 0.791 |\n"
+        f"| {third} | 1.5 (0.300) | - | 0.300 |\n\n"
+        f"Best of all: {second}, 0.791 of as built.\n\n"
+        "Not measured, another: does not compile"
     )
+
+
+def test_a_bad_variant_costs_itself_and_an_error_what_comes_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a GPU that is played here."""
+    names = [variant.name for variant in variants.VARIANTS]
+
+    def compile_library(variant: variants.Variant, arch: int, target: Path) -> None:
+        if variant.name == names[1]:
+            raise subprocess.CalledProcessError(1, "nvcc")
+
+    class Sampler:
+        def sampler(self, *_: object) -> Callable[[], float]:
+            return lambda: 1e-6
+
+    def steps(*_: object) -> Callable[[], None]:
+        if len(made) == 2 * (len(names) - 2):
+            raise RuntimeError("an illegal memory access was encountered")
+        made.append(1)
+        return lambda: None
+
+    made: list[int] = []
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(measured, "compile_library", compile_library)
+    monkeypatch.setattr(measured, "differences", lambda path, _: "variant2." in path.name)
+    monkeypatch.setattr(measured, "DeviceTimer", Sampler)
+    monkeypatch.setattr(measured, "Steps", steps)
+    monkeypatch.setattr(measured, "sets_for", lambda _: 1)
+    sets = [SimpleNamespace(name=name, n_elements=1, make=lambda *_: []) for name in "abc"]
+    monkeypatch.setattr(measured, "SETS", [(each, torch.float32) for each in sets])
+    found = measured.measure(seconds=0.0)
+    left = [names[0], *names[3:]]
+    assert [(t.variant, t.set_name) for t in found.timings] == [(n, s) for s in "ab" for n in left]
+    assert list(found.faults) == [names[1], names[2], "all that is missing"]
+    assert "illegal memory access" in measured.table(found)
