@@ -126,7 +126,7 @@ class Launcher:
             if measures:
                 base, _, _, line_at, shares_at, *_ = places
                 found = (base, line_at, shares_at, found_inf_at, grad_scale_at, *(norms_at or ()))
-                self._launch((dtype_pairs, grad_scale_at != 0), n_programs, found)
+                self._launch((dtype_pairs, grad_scale_at != 0), n_programs, found, capturing)
             if updates:
                 squares_at = norms_at[0] if norms_at else 0
                 arguments = (
@@ -136,17 +136,32 @@ class Launcher:
                 )
                 is_lars = norms_at is not None
                 chosen = dtype_pairs, grad_scale_at != 0, write_grads, is_lars, has_extras
-                self._launch(chosen, n_programs, arguments)
+                self._launch(chosen, n_programs, arguments, capturing)
             self.n_captured += capturing
         return capturing
 
-    def _launch(self, chosen: tuple[Any, ...], n_programs: int, arguments: tuple[int, ...]) -> None:
+    def _launch(
+        self,
+        chosen: tuple[Any, ...],
+        n_programs: int,
+        arguments: tuple[int, ...],
+        capturing: bool,
+    ) -> None:
         found = self._compiled.get(chosen)
-        if found is None:
-            self._launch_first(chosen, n_programs, arguments)
-        else:
+        if found is not None:
             compiled, constants = found
             compiled[n_programs, 1, 1](*arguments, *constants)
+            return
+        try:
+            self._launch_first(chosen, n_programs, arguments)
+        except Exception as error:
+            if not capturing:
+                raise
+            raise RuntimeError(
+                "the first step of its kind compiles and loads a kernel, which failed in a graph "
+                f"capture ({error}): before the capture run one step with gradients of the same "
+                "dtypes, with a scaler if the captured one has one"
+            ) from error
 
     def update_captured(self, groups: bytes) -> None:
         """Let launches that graphs hold find another table of the groups."""

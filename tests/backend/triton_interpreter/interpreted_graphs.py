@@ -121,6 +121,25 @@ def test_the_first_step_cannot_be_captured(monkeypatch):
     assert opt.steps_applied == 0
 
 
+def test_a_capture_that_loads_a_kernel_says_what_to_do(monkeypatch):
+    """A step before it was of another kind: without a scaler."""
+    capturing = False
+    monkeypatch.setattr(backend, "_capturing", lambda device: capturing)
+    opt = SGD(parameters((5,)), lr=0.1, backend="triton")
+    opt.step()
+
+    def fail(*_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(backend.Launcher, "_launch_first", fail)
+    opt.grad_scale = torch.ones(())
+    with pytest.raises(RuntimeError, match=r"^operation not permitted"):
+        opt.step()
+    capturing = True
+    with pytest.raises(RuntimeError, match=r"not permitted.* one step .* with a scaler if"):
+        opt.step()
+
+
 def test_a_capture_that_needs_pinned_memory_says_what_to_do(monkeypatch):
     recorded = Recorded([torch.ones(3)])
     (tables, *_) = recorded.step([torch.ones(3)])
