@@ -13,7 +13,8 @@ from pathlib import Path
 
 from setuptools.errors import SetupError
 
-CUDA_ARCHS = "75;80;90;100;120+PTX"
+# GPUs of 11.0 compile PTX of 10.0 for themselves, which they could not do with that of 12.0.
+CUDA_ARCHS = "75;80;90;100+PTX;120"
 
 
 def find_dlpack() -> Path:
@@ -202,15 +203,16 @@ def nvcc_complaint(nvcc: str, folder: Path) -> str:
 def gencode_flags(nvcc: str) -> list[str]:
     """Returns nvcc's -gencode flags for FUSED_WARMUP_CUDA_ARCHS.
 
-    Of the default ones, those that an older or newer nvcc does not know are left out, and the
-    highest that is left is kept as PTX too, which later GPUs compile for themselves.
+    Of the default ones, those that an older or newer nvcc does not know are left out. One is kept
+    as PTX too, which other and later GPUs compile for themselves: the highest, if none is left.
     """
     wish = os.environ.get("FUSED_WARMUP_CUDA_ARCHS")
     archs = (wish or CUDA_ARCHS).split(";")
     if not wish:
         codes = subprocess.check_output([nvcc, "--list-gpu-code"], text=True).split()
         archs = [arch for arch in archs if f"sm_{arch.removesuffix('+PTX')}" in codes]
-        archs[-1:] = [arch.removesuffix("+PTX") + "+PTX" for arch in archs[-1:]]
+        if not any(arch.endswith("+PTX") for arch in archs):
+            archs[-1:] = [f"{arch}+PTX" for arch in archs[-1:]]
     flags = []
     for arch in archs:
         number, plus, ptx = arch.partition("+")

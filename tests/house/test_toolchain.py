@@ -134,3 +134,29 @@ def test_an_nvcc_that_works_is_used(tmp_path: Path) -> None:
     done = build(tmp_path, CXX="g++")
     assert done.returncode == 0, done.stderr
     assert f"built with CUDA, by {tmp_path / 'bin' / 'nvcc'}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("known", "codes"),
+    [
+        ("75 80 90 100 103 110 120 121", ["75", "80", "90", "100 PTX", "120"]),
+        ("70 75 80 86 89 90", ["75", "80", "90 PTX"]),  # CUDA 12.6
+        ("80", ["80 PTX"]),
+    ],
+)
+def test_ptx_is_for_gpus_between_those_with_kernels_of_their_own_too(
+    known: str, codes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FUSED_WARMUP_CUDA_ARCHS", raising=False)
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(f"#!/bin/sh\nfor code in {known}; do echo sm_$code; done\n")
+    nvcc.chmod(0o755)
+    script = "import sys, toolchain; print(*toolchain.gencode_flags(sys.argv[1]))"
+    found = subprocess.run(
+        [sys.executable, "-c", script, nvcc], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert found == [
+        f"-gencode=arch=compute_{number},code="
+        + (f"[sm_{number},compute_{number}]" if ptx else f"sm_{number}")
+        for number, _, ptx in (code.partition(" ") for code in codes)
+    ]
