@@ -116,6 +116,7 @@ class SGD(FusedOptimizer):
         write_grads: bool = True,
     ) -> None:
         defaults = {
+            **options.DEFAULTS,
             "lr": lr,
             "momentum": momentum,
             "dampening": dampening,

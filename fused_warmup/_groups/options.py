@@ -15,6 +15,8 @@ from ..schedules.plain import PlainSchedule
 from .averaging import check_averaging
 from .values import check_flag, check_number, check_tensor_lr
 
+START = "schedule_start"
+"""The key of a group that holds the step at which its schedules began, above 0 once restarted."""
 OWN_DEFAULTS: dict[str, Any] = {
     "schedule": None,
     "momentum_schedule": None,
@@ -23,6 +25,7 @@ OWN_DEFAULTS: dict[str, Any] = {
     "ema_every": 1,
     "ema_start": None,
     "master_weights": False,
+    START: 0,
 }
 """Those that torch.optim.SGD has not."""
 DEFAULTS: dict[str, Any] = {
@@ -44,6 +47,8 @@ LARS_DEFAULTS: dict[str, Any] = {
 LARS_FLAGS = tuple(name for name, value in LARS_DEFAULTS.items() if isinstance(value, bool))
 SCHEDULES = {"schedule": "lr", "momentum_schedule": "momentum", "ema_schedule": "ema_decay"}
 """The options that are schedules, and what each is a factor of."""
+RESTARTED = ("schedule", "momentum_schedule")
+"""Those that begin anew where a group is restarted."""
 LEAST_LR = -1e-12
 """The lowest rate that is taken: a torch scheduler that ends at 0 may come out a rounding below."""
 FLAGS = ("nesterov", "maximize", "differentiable", "foreach", "fused", "master_weights")

@@ -4,13 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .._groups.options import plain_schedule
+from .._groups.options import RESTARTED, START, plain_schedule
 from ..schedules import Schedule
 from ..schedules.plain import PlainSchedule
-
-RESTARTED = ("schedule", "momentum_schedule")
-START = "schedule_start"
-"""The key of a restarted group that holds the step at which its schedules began; plain data."""
 
 Groups = Sequence[dict[str, Any]]
 
@@ -24,7 +20,7 @@ def restart(groups: Groups, group: int | dict[str, Any], step: int) -> None:
             "the group follows no schedule that could begin anew: give it one, group['schedule'] = "
             "linear_warmup(...).starting_at(opt.steps_applied)"
         )
-    chosen |= {name: moved(each, chosen.get(START, 0), step) for name, each in plain.items()}
+    chosen |= {name: moved(each, chosen[START], step) for name, each in plain.items()}
     chosen[START] = step
 
 
@@ -40,17 +36,6 @@ def was_moved(plain: PlainSchedule | None, start: int) -> bool:
     if plain is None or start == 0:
         return plain is not None
     return _from_its_start(plain.schedule, start) is not plain.schedule
-
-
-def start_in(plain: PlainSchedule | None, begun: PlainSchedule | None) -> int:
-    """Return the step at which ``begun`` begins in another schedule; 0 where it does not."""
-    if plain is None or begun is None:
-        return 0
-    _, *rest = plain.schedule.tracks[0].segments
-    if len(rest) != len(begun.schedule.tracks[0].segments):
-        return 0
-    start = rest[0].start
-    return start if begun.schedule.starting_at(start) == plain.schedule else 0
 
 
 def _chosen(groups: Groups, group: int | dict[str, Any]) -> dict[str, Any]:

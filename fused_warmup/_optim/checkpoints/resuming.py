@@ -19,11 +19,11 @@ from torch import Tensor
 
 from ..._advice import advise
 from ..._groups import options
-from ..._groups.options import SCHEDULES
+from ..._groups.options import RESTARTED, SCHEDULES, START
 from ..._groups.values import check_tensor_lr
 from ..._tensors.memory import has_memory, has_number, on_host
 from ...schedules import Schedule
-from ..restarted import RESTARTED, START, moved, start_in, was_moved
+from ..restarted import moved, was_moved
 from .copies import Copies, can_hold
 
 Group = dict[str, Any]
@@ -172,11 +172,7 @@ def _choose_schedules(groups: list[Group], own: Sequence[Group], source: Source 
                 group[name] = given
                 continue
             theirs = plain(group[name], name)
-            began, begins = mine.get(START, 0), group.get(START, 0)
-            if name in RESTARTED and START not in group and (began or given != theirs):
-                # torch.distributed.checkpoint reads no key that the new optimizer has not.
-                begins = start_in(theirs, moved(given, began, 0))
-                group |= {START: begins} if begins else {}
+            began, begins = mine[START], group.get(START, 0)
             if name in RESTARTED and began != begins and was_moved(theirs, begins):
                 given = moved(given, began, begins)
             if source == "checkpoint" or (source is None and given is None):
