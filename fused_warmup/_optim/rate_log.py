@@ -66,6 +66,11 @@ class RateLog:
     """
 
     def __init__(self, optimizer: CountedOptimizer | Attached, size: int = 1024) -> None:
+        if not hasattr(optimizer, "lr_tensor"):
+            raise TypeError(
+                f"got a {type(optimizer).__name__}, which has no schedule of this package to log: "
+                "pass an optimizer of fused_warmup, or the handle that attach() returns"
+            )
         self.size = whole("size", size, 1)
         self._optimizer = optimizer
         self._rings: list[Ring] = []

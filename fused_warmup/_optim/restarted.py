@@ -6,6 +6,7 @@ from typing import Any
 
 from .._groups.options import RESTARTED, START, plain_schedule
 from ..schedules import Schedule
+from ..schedules.checks import shown
 from ..schedules.plain import PlainSchedule
 
 Groups = Sequence[dict[str, Any]]
@@ -46,7 +47,8 @@ def _chosen(groups: Groups, group: int | dict[str, Any]) -> dict[str, Any]:
             return each
     raise ValueError(
         f"group must be one of the optimizer's {len(groups)} groups or its index, got "
-        f"{group if isinstance(group, int) else 'another dict'}: take it from opt.param_groups"
+        f"{'another dict' if isinstance(group, dict) else shown(group)}: take it from "
+        "opt.param_groups"
     )
 
 

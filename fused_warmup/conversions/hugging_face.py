@@ -84,7 +84,8 @@ def get_schedule(
     except TypeError as error:
         if "argument" not in str(error):
             raise
-        raise TypeError(f"{name!r}: {error}, see transformers.get_scheduler for its own") from None
+        said = str(error).partition("() ")[2]
+        raise TypeError(f"{name!r}: {said}, see transformers.get_scheduler for its own") from None
     if num_training_steps is None:
         return schedule
     return schedule.lasting(whole("num_training_steps", num_training_steps, 1))

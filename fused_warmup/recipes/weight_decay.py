@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..schedules.checks import finite
+from ..schedules.checks import finite, shown
 
 _NORMS: tuple[type[nn.Module], ...] = (
     nn.modules.batchnorm._NormBase,
@@ -68,8 +68,10 @@ def split_weight_decay(
             if isinstance(module, _NORMS) or _NORM_NAME.search(type(module).__name__):
                 norms.update(map(id, module.parameters(recurse=False)))
         pairs: Iterable[tuple[str, torch.Tensor]] = model.named_parameters()
-    else:
+    elif isinstance(model, Iterable):
         pairs = model
+    else:
+        raise TypeError(f"got {shown(model)}, it must be a model: pass the module itself, built")
     decayed: list[Any] = []
     undecayed: list[Any] = []
     seen: set[int] = set()

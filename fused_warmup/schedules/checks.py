@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Set, Sized
 from itertools import islice
 from numbers import Real
 from reprlib import Repr
@@ -52,9 +52,15 @@ def whole(
     try:
         number = operator.index(value)
     except TypeError:
+        if isinstance(value, str):
+            remedy = "pass a number, int(...) of it"
+        elif isinstance(value, Sized) and not hasattr(value, "ndim"):
+            remedy = "pass its len()"  # a DataLoader for the steps of its epoch
+        else:
+            remedy = "round it to a whole number first"
         raise TypeError(
             f"{name} must be an integer, got {shown(value)} of type {type(value).__name__}: "
-            "round it to a whole number first"
+            f"{remedy}"
         ) from None
     if not minimum <= number <= maximum:
         raise ValueError(

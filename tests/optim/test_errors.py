@@ -9,7 +9,15 @@ from support import models, nothing_moves, parameter, randn, refused, set_grads,
 from torch import Tensor
 from torch.optim import lr_scheduler
 
-from fused_warmup import SGD, Schedule, cosine, linear_warmup
+from fused_warmup import (
+    SGD,
+    RateLog,
+    Schedule,
+    cosine,
+    get_schedule,
+    linear_warmup,
+    split_weight_decay,
+)
 from fused_warmup.schedules import Segment
 
 SHAPES = ((5, 3), (7,), (2, 2))
@@ -154,6 +162,22 @@ def test_what_is_no_schedule_is_told_what_to_pass(wrong, advised) -> None:
         SGD(models(*SHAPES), schedule=wrong)
     with pytest.raises(TypeError, match=advised):
         linear_warmup(3).then(wrong)
+
+
+def test_other_things_in_the_place_of_what_is_needed() -> None:
+    opt = SGD(models(*SHAPES), schedule=linear_warmup(3))
+    with pytest.raises(TypeError, match=r"got a Adam, .*: pass an optimizer of fused_warmup, or"):
+        RateLog(torch.optim.Adam(models((2,))))  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"state dict is a str, .*, or torch.load\(path\) of a file"
+    ):
+        opt.load_state_dict("checkpoint.pt")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"its index, got '0': take it from opt.param_groups"):
+        opt.restart_schedule("0")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"torch.nn.modules.linear.Linear.*pass the module itself"):
+        split_weight_decay(torch.nn.Linear, 1e-4)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^'cosine': missing 1 .* 'num_training_steps', see"):
+        get_schedule("cosine", 10)
 
 
 def test_unknown_backend() -> None:

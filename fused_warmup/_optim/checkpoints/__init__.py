@@ -17,7 +17,7 @@ from ..state import pack
 from .copies import Copies
 from .loading import StateReader
 from .resuming import Source, check_schedules, groups_to_save, keep_tensor_lr, read_groups
-from .structure import check_structure, read_count
+from .structure import check_is_mapping, check_structure, read_count
 
 if TYPE_CHECKING:
     from ..counted import CountedOptimizer
@@ -40,6 +40,7 @@ def load(
     optimizer: "CountedOptimizer", state_dict: Mapping[str, Any], schedules: Source | None
 ) -> None:
     """Load a state dict, or raise and leave everything as it was."""
+    check_is_mapping(state_dict)
     state_dict = dict(state_dict)
     for pre_hook in optimizer._optimizer_load_state_dict_pre_hooks.values():
         changed = pre_hook(optimizer, state_dict)

@@ -10,6 +10,15 @@ Group = Mapping[str, Any]
 REMEDY = "load what the optimizer's state_dict() gave"
 
 
+def check_is_mapping(state_dict: Any) -> None:
+    """Raise where something else is passed for a state dict, a file's path say."""
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(
+            f"the state dict is a {type(state_dict).__name__}, it must be a mapping: {REMEDY}, or "
+            "torch.load(path) of a file"
+        )
+
+
 def check_structure(state_dict: Any, groups: Sequence[Group]) -> None:
     """Raise where a state dict has not the groups of an optimizer.
 
