@@ -182,13 +182,13 @@ def print_table(band: Band, target: list[float]) -> None:
 
 
 def finding(band: Band, *, quick: bool) -> str:
-    """What the figure shows, in a line."""
+    """What the figure shows, in two lines."""
     if quick:
         return f"Minibatches of {LARGE_BATCH}: a quick run, too short to tell"
     gradual, none = (mean(band[variant][SCALED_LR]) for variant in (GRADUAL, NONE))
     return (
-        f"Minibatches of {LARGE_BATCH} at the linearly scaled rate: {gradual:.1f} % test error "
-        f"with a gradual warm-up, {none:.1f} % without"
+        f"Minibatches of {LARGE_BATCH} at the linearly scaled rate:\n"
+        f"{gradual:.1f} % test error with a gradual warm-up, {none:.1f} % without"
     )
 
 

@@ -59,8 +59,8 @@ def test_the_quick_demo_prints_its_table_and_draws_its_figure(tmp_path):
     png = (tmp_path / "folder" / "figure.png").read_bytes()
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", png[16:24])
-    assert (width, height) == (1560, 832)
-    assert len(png) > 50_000  # white paper of this size takes 7,043 bytes, this figure 177,000
+    assert (width, height) == (744, 1008)  # narrow enough for the text on a phone
+    assert len(png) > 50_000  # white paper of this size takes 5,252 bytes, this figure 124,000
 
 
 def test_a_wrong_number_of_seeds_is_refused(tmp_path):
