@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from torch.optim import Optimizer
+
 from ..schedules.checks import finite, whole
 from ..schedules.schedule import Schedule
 from .hugging_face_curves import BUILDERS, LAMBDAS
@@ -64,6 +66,11 @@ def get_schedule(
         )
     if name not in BUILDERS:
         raise ValueError(f"name={name!r} is unknown: use one of {', '.join(map(repr, BUILDERS))}")
+    if isinstance(num_warmup_steps, Optimizer) or "optimizer" in kwargs:
+        raise TypeError(
+            "got an optimizer, which transformers.get_scheduler takes and this does not: leave it "
+            "out, as in get_schedule(name, num_warmup_steps, num_training_steps)"
+        )
     arguments = {**(scheduler_specific_kwargs or {}), **kwargs}
     if num_warmup_steps is not None:
         arguments["num_warmup_steps"] = _warmup_steps(num_warmup_steps, num_training_steps)
@@ -93,8 +100,10 @@ def get_schedule(
 
 def _warmup_steps(steps: float, training: int | None) -> float:
     """Return a number of steps, of which a part of the training may have been given."""
+    if isinstance(steps, bool):
+        return steps  # refused with all other flags
     if not isinstance(steps, float):
-        return steps
+        return whole("num_warmup_steps", steps)
     if steps.is_integer():
         return int(steps)
     if not 0.0 < steps < 1.0:

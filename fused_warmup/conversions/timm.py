@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from ..schedules.checks import whole
+from ..schedules.checks import shown, whole
 from ..schedules.schedule import Schedule
 from ..schedules.segment import Kind, PastEnd, Segment
 from ..schedules.tables import table
@@ -50,8 +50,8 @@ def from_timm(
     """
     if not is_timms(scheduler):
         raise TypeError(
-            f"got a {type(scheduler).__name__}, it must be a scheduler of timm: use from_torch for "
-            "torch's"
+            f"got {shown(scheduler)}, it must be a scheduler of timm: use from_torch for torch's, "
+            "and of what create_scheduler_v2 returns pass the first, which is the scheduler"
         )
     name = type(scheduler).__name__
     if hasattr(scheduler, "lr_scheduler"):

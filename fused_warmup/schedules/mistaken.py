@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 TORCHS = "LRScheduler"
+CONVERTERS = {"timm": "from_timm", "ignite": "from_ignite", "composer": "from_composer"}
+"""By the package that a scheduler is of."""
 
 
 def remedy(value: Any) -> str:
@@ -33,6 +35,9 @@ def remedy(value: Any) -> str:
             "pass fused_warmup.from_torch(scheduler), or let fused_warmup.convert(opt, scheduler) "
             "make the optimizer, each with a scheduler that was built"
         )
+    package = cls.__module__.partition(".")[0]
+    if package in CONVERTERS and not isinstance(value, type):
+        return f"pass fused_warmup.{CONVERTERS[package]}(scheduler)"
     if inspect.isroutine(value):
         return "sample it, schedules.from_callable(function, steps)"
     if isinstance(value, int) and not isinstance(value, bool):

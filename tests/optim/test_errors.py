@@ -13,7 +13,9 @@ from fused_warmup import (
     SGD,
     RateLog,
     Schedule,
+    convert,
     cosine,
+    from_timm,
     get_schedule,
     linear_warmup,
     split_weight_decay,
@@ -139,6 +141,10 @@ def schedule_of_before() -> object:
     return type("Schedule", (), {})()
 
 
+def of_timm() -> object:
+    return type("CosineLRScheduler", (), {"__module__": "timm.scheduler.cosine_lr"})()
+
+
 @pytest.mark.parametrize(
     ("wrong", "advised"),
     [
@@ -153,6 +159,7 @@ def schedule_of_before() -> object:
         (True, "build one with fused_warmup.schedules"),
         ([linear_warmup(2), cosine(3)], r"join them, first.then\(second\)"),
         (torch.ones(3), r"make a table of it, schedules.table\(values\)"),
+        (of_timm(), r"pass fused_warmup.from_timm\(scheduler\)"),
         (schedule_of_before(), "imported before this one, build it again"),
     ],
     ids=lambda each: each if isinstance(each, str) else type(each).__name__,
@@ -178,6 +185,16 @@ def test_other_things_in_the_place_of_what_is_needed() -> None:
         split_weight_decay(torch.nn.Linear, 1e-4)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^'cosine': missing 1 .* 'num_training_steps', see"):
         get_schedule("cosine", 10)
+    with pytest.raises(TypeError, match=r"got an optimizer, .*: leave it out, as in get_schedule"):
+        get_schedule("cosine", opt, 10, 100)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="num_warmup_steps must be an integer, got '10'"):
+        get_schedule("cosine", "10", 100)  # type: ignore[arg-type]
+    old = torch.optim.SGD(models((2,)))
+    pair = (lr_scheduler.StepLR(old, 3), 90)
+    with pytest.raises(TypeError, match=r"got 90, .*create_scheduler_v2 returns pass the first"):
+        convert(old, pair)
+    with pytest.raises(TypeError, match="create_scheduler_v2 returns pass the first"):
+        from_timm(pair)
 
 
 def test_unknown_backend() -> None:

@@ -76,6 +76,11 @@ def check_convertible(scheduler: Any) -> None:
                 "torch.optim.lr_scheduler: build one of it, over the optimizer"
             )
         if not isinstance(leaf, LRScheduler):
+            if isinstance(leaf, int):
+                raise TypeError(
+                    f"got {leaf}, it must be a scheduler: of what timm's create_scheduler_v2 "
+                    "returns pass the first"
+                )
             raise TypeError(
                 f"got a {type(leaf).__name__}, it must be a scheduler of torch.optim.lr_scheduler: "
                 "use from_timm for timm's, schedules.from_callable for a function of the step"
