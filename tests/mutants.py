@@ -40,6 +40,7 @@ class Mutant:
 
 
 TRITON_KERNEL = "fused_warmup/_backend/triton/kernel.py"
+TRITON_UPDATE = "fused_warmup/_backend/triton/update.py"
 TRITON_RATES = "fused_warmup/_backend/triton/rates.py"
 MUTANTS = [
     # the counter's increment
@@ -89,7 +90,7 @@ MUTANTS = [
         "first_step != nullptr &&",
         MOMENTUM,
     ),
-    Mutant("triton-first-step", TRITON_KERNEL, "| (mark == t)", "| (mark >= 0)", TRITON),
+    Mutant("triton-first-step", TRITON_UPDATE, "| (mark == t)", "| (mark >= 0)", TRITON),
     # the group's index
     Mutant(
         "cpu-group",
@@ -180,7 +181,7 @@ MUTANTS = [
     ),
     Mutant(
         "triton-tail",
-        TRITON_KERNEL,
+        TRITON_UPDATE,
         "while start < end:",
         "while start < end - 1:",
         TRITON,

@@ -9,10 +9,11 @@ import triton.language as tl
 
 from fused_warmup import _C
 
-from .kernel import ENTRY_SIZE, GRAD, GRAD_DTYPE, PARAM, PARAM_DTYPE
+from .kernel import ENTRY_SIZE, GRAD_DTYPE, PARAM_DTYPE
 from .lars import ROW
 from .line import N_ELEMENTS, SHARE_BEGIN, SHARE_ENTRY, SHARE_SIZE, share_end
 from .schedule import load_int32, load_int64
+from .update import GRAD, PARAM
 
 LANES, MIN_CHUNK, MAX_CHUNKS = (
     tl.constexpr(_C.TABLES["constants"][name]) for name in ("SUM_LANES", "MIN_CHUNK", "MAX_CHUNKS")
