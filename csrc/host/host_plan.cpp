@@ -145,7 +145,7 @@ void HostPlan::release() {
   // What goes may run Python code, which must find the plan in order.
   const std::vector<py::object> grads = std::move(grads_);
   grads_.clear();
-  std::fill(lr_tensors_.begin(), lr_tensors_.end(), py::object());
+  if (options_version_ == 0) std::fill(lr_tensors_.begin(), lr_tensors_.end(), py::object());
   grad_scale_ = found_inf_ = py::object();
   is_measured_ = false;
 }

@@ -27,6 +27,7 @@ struct StepInputs {
   bool write_grads = false;          // leave unscaled gradients behind
   bool may_ask = true;               // run Python code where only that can tell
   bool same_groups = false;          // take the groups' options as the last step read them
+  uint64_t groups_version = 0;       // of Watch: equal to the last step's where they hold the same
 };
 
 class HostPlan {
@@ -189,6 +190,9 @@ class HostPlan {
   std::vector<py::object> lr_tensors_;  // one a group; null where lr is a number
   std::vector<py::object> grads_;       // one a parameter, or none at all: each has its own
   py::object grad_scale_, found_inf_;
+  // Of the groups whose options groups_ has, 0 where they have to be read anew. Their lr_tensors_
+  // are held until then.
+  uint64_t options_version_ = 0;
 
   size_t n_active_ = 0;
   bool asks_for_grads_ = false;  // some gradients only Python can tell

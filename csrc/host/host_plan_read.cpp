@@ -53,6 +53,7 @@ bool HostPlan::read_averaging(PyObject* dict, bool may_ask, Group* group) const 
 }
 
 bool HostPlan::read_groups(const py::list& groups, bool may_ask) {
+  options_version_ = 0;
   static PyObject* const lr = name("lr");
   static PyObject* const weight_decay = name("weight_decay");
   static PyObject* const momentum = name("momentum");
@@ -148,7 +149,12 @@ bool HostPlan::read(const StepInputs& inputs) {
   found_inf_ = inputs.found_inf;
   step_.write_grads = inputs.write_grads;
   if (!inputs.may_ask && (asks_for_grads_ || !reads_libtorch())) return false;
-  if (!inputs.same_groups && !read_groups(inputs.groups, inputs.may_ask)) return false;
+  const bool same_options = inputs.groups_version != 0 && inputs.groups_version == options_version_;
+  if (!inputs.same_groups && !same_options) {
+    if (!read_groups(inputs.groups, inputs.may_ask)) return false;
+    // What is read without asking lies in the groups' dicts, and in objects that do not change.
+    if (!inputs.may_ask) options_version_ = inputs.groups_version;
+  }
   read_grads(inputs.grads);
   return grads_.empty() || grads_.size() == parameters_.size();
 }

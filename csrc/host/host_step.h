@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "host/attributes.h"
 #include "host/host_plan.h"
 #include "host/watch.h"
 
@@ -42,11 +43,12 @@ class HostStep {
 
   bool make(const py::dict& state, const StepInputs& inputs);
   bool read(const StepInputs& inputs);
-  bool look(const py::dict& state, const py::list& groups) const;
+  bool look(const py::dict& state, const py::list& groups);
   bool launch();
 
   py::object watch_object_;
-  const Watch* watch_;
+  Watch* watch_;
+  Attributes attributes_;
   std::vector<Frozen> frozen_;
   std::vector<py::object> plan_objects_;
   std::vector<HostPlan*> plans_;

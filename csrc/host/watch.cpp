@@ -1,5 +1,7 @@
 #include "host/watch.h"
 
+#include <utility>
+
 namespace fused_warmup {
 namespace {
 
@@ -58,40 +60,39 @@ bool visit_extras(PyObject* group, See see) {
   return see(schedule == Py_None ? Py_True : schedule);  // not as without averages
 }
 
+PyObject* params_name() {
+  static PyObject* const key = PyUnicode_InternFromString("params");
+  return key;
+}
+
+template <typename See>
+bool visit_params(PyObject* params, See see) {
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(params); ++i) {
+    if (!see(PyList_GET_ITEM(params, i))) return false;
+  }
+  return true;
+}
+
+// Of each group so many objects, and then its parameters.
+constexpr size_t N_SEEN_OF_GROUP = 6;
+
 template <typename See>
 bool visit_groups(PyObject* groups, See see) {
-  static PyObject* const params_name = PyUnicode_InternFromString("params");
   static PyObject* const schedule_name = PyUnicode_InternFromString("schedule");
   static PyObject* const momentum_schedule_name = PyUnicode_InternFromString("momentum_schedule");
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(groups); ++i) {
     PyObject* group = PyList_GET_ITEM(groups, i);
     if (!see(group)) return false;  // before a key's own comparison can take it away
-    PyObject* params = PyDict_GetItem(group, params_name);
+    PyObject* params = PyDict_GetItem(group, params_name());
     if (!see(params) || !see(PyDict_GetItem(group, schedule_name)) ||
         !see(PyDict_GetItem(group, momentum_schedule_name)) || !visit_extras(group, see)) {
       return false;
     }
     if (params == nullptr || !PyList_Check(params)) continue;
-    for (Py_ssize_t j = 0; j < PyList_GET_SIZE(params); ++j) {
-      if (!see(PyList_GET_ITEM(params, j))) return false;
-    }
+    if (!visit_params(params, see)) return false;
   }
   return true;
 }
-
-// A number that changes whenever the dict does; 0 where this Python keeps none.
-const uint64_t& version_of(PyObject* dict) {
-#if PY_VERSION_HEX < 0x030C0000
-  return reinterpret_cast<PyDictObject*>(dict)->ma_version_tag;
-#else
-  static constexpr uint64_t none = 0;
-  (void)dict;
-  return none;
-#endif
-}
-
-// Dicts lie scattered, and each would be waited for in turn: so many are asked for ahead.
-constexpr size_t AHEAD = 16;
 
 struct Collect {
   std::vector<py::object>* refs;
@@ -112,41 +113,78 @@ struct Compare {
 }  // namespace
 
 Watch::Watch(const py::dict& state, const py::list& groups) {
+  note_state(state.ptr());
   visit_state(state.ptr(), Collect{&state_refs_});
+  note_groups(groups.ptr());
   visit_groups(groups.ptr(), Collect{&group_refs_});
+}
+
+void Watch::note_state(PyObject* state) {
+  state_ = state;
+  std::vector<PyObject*> dicts{state};
   PyObject *param, *entry;
   Py_ssize_t position = 0;
-  while (PyDict_Next(state.ptr(), &position, &param, &entry)) {
-    if (PyDict_Check(entry)) entries_.push_back(entry);
+  while (PyDict_Next(state, &position, &param, &entry)) {
+    if (PyDict_Check(entry)) dicts.push_back(entry);
   }
-  note_versions(state.ptr());
+  watched_state_.watch(dicts);
 }
 
-void Watch::note_versions(PyObject* state) const {
-  versions_.assign(1, version_of(state));
-  for (PyObject* entry : entries_) versions_.push_back(version_of(entry));
-}
-
-// The entries are those of a state dict of this version, which therefore keeps them alive.
-bool Watch::state_is_untouched(PyObject* state) const {
-  if (versions_[0] == 0 || versions_[0] != version_of(state)) return false;
-  for (size_t i = 0; i < entries_.size(); ++i) {
-    if (i + AHEAD < entries_.size()) __builtin_prefetch(&version_of(entries_[i + AHEAD]));
-    if (versions_[i + 1] != version_of(entries_[i])) return false;
+void Watch::note_groups(PyObject* groups) {
+  std::vector<PyObject*> dicts;
+  for (Py_ssize_t i = 0; i < PyList_GET_SIZE(groups); ++i) {
+    dicts.push_back(PyList_GET_ITEM(groups, i));
   }
-  return true;
+  watched_groups_.watch(dicts);
+  std::vector<Group> found;
+  for (PyObject* dict : dicts) {
+    if (!watched_groups_.unchanged()) break;
+    PyObject* params = PyDict_GetItem(dict, params_name());
+    found.push_back({dict, params != nullptr && PyList_Check(params) ? params : nullptr});
+  }
+  groups_ = std::move(found);
 }
 
-bool Watch::unchanged(const py::dict& state, const py::list& groups) const {
+bool Watch::unchanged(const py::dict& state, const py::list& groups) {
+  if (!groups_are_untouched(groups.ptr())) {
+    // Before they are compared: a key's own comparison may change them.
+    note_groups(groups.ptr());
+    size_t i = 0;
+    if (!visit_groups(groups.ptr(), Compare{&group_refs_, &i}) || i != group_refs_.size()) {
+      watched_groups_.distrust();
+      return false;
+    }
+  }
+  if (state.ptr() == state_ && watched_state_.unchanged()) return true;
   size_t i = 0;
-  if (!visit_groups(groups.ptr(), Compare{&group_refs_, &i}) || i != group_refs_.size()) {
-    return false;
-  }
-  if (state_is_untouched(state.ptr())) return true;
-  i = 0;
   if (!visit_state(state.ptr(), Compare{&state_refs_, &i}) || i != state_refs_.size()) return false;
-  note_versions(state.ptr());
+  note_state(state.ptr());
   return true;
+}
+
+uint64_t Watch::groups_version(PyObject* groups) const {
+  if (PyList_GET_SIZE(groups) != static_cast<Py_ssize_t>(groups_.size())) return 0;
+  for (size_t i = 0; i < groups_.size(); ++i) {
+    if (PyList_GET_ITEM(groups, static_cast<Py_ssize_t>(i)) != groups_[i].dict) return 0;
+  }
+  return watched_groups_.version();
+}
+
+bool Watch::groups_are_untouched(PyObject* groups) const {
+  if (groups_version(groups) == 0) return false;
+  size_t i = 0;
+  for (const Group& each : groups_) {
+    i += N_SEEN_OF_GROUP;
+    if (each.params != nullptr && !visit_params(each.params, Compare{&group_refs_, &i})) {
+      return false;
+    }
+  }
+  return i == group_refs_.size();
+}
+
+void Watch::prefetch() const {
+  watched_groups_.prefetch();
+  watched_state_.prefetch();
 }
 
 }  // namespace fused_warmup

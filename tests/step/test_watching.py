@@ -1,0 +1,408 @@
+"""What a step relies on in Python's dicts, which are not walked while they stay as they are."""
+
+import copy
+import gc
+import pickle
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from support import PATIENCE, models, randn, same_bits, set_grads, train
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.optim import optimizer as torch_optimizer
+
+from fused_warmup import _C, SGD, linear_warmup
+
+alone = pytest.mark.skipif(not _C.reads_libtorch(), reason="torch is asked through Python")
+
+
+class Watched:
+    """A state and groups like an optimizer's, and what watches them."""
+
+    def __init__(self) -> None:
+        self.params = [torch.zeros(1) for _ in range(40)]
+        self.state: dict[Any, Any] = {
+            p: {"step": torch.tensor(3), "momentum_buffer": randn(2, seed=i)}
+            for i, p in enumerate(self.params)
+        }
+        self.groups: list[dict[str, Any]] = [
+            {"params": self.params[:20], "schedule": {"a": 1}, "lr": 0.1, "ema_decay": 0.9},
+            {"params": self.params[20:], "schedule": None, "lr": 0.1},
+        ]
+        self.watch = _C.Watch(self.state, self.groups)
+
+    def unchanged(self) -> bool:
+        return self.watch.unchanged(self.state, self.groups)
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        return self.state[self.params[-1]]
+
+
+CHANGES: dict[str, Callable[[Watched], object]] = {
+    "a value by an equal one": lambda w: w.entry.update(step=w.entry["step"].clone()),
+    "a value set": lambda w: w.entry.__setitem__("momentum_buffer", None),
+    "a value in place of an equal one": lambda w: w.entry.__ior__({"step": torch.tensor(3)}),
+    "a key added": lambda w: w.entry.setdefault("first_step", torch.tensor(0)),
+    "a key popped": lambda w: w.entry.pop("step"),
+    "the last key popped": lambda w: w.entry.popitem(),
+    "a key deleted": lambda w: w.entry.__delitem__("momentum_buffer"),
+    "an entry emptied": lambda w: w.entry.clear(),
+    "an entry by an equal one": lambda w: w.state.update({w.params[3]: dict(w.entry)}),
+    "an entry added": lambda w: w.state.setdefault(torch.zeros(1), {}),
+    "an entry popped": lambda w: w.state.popitem(),
+    "an entry that comes last now": lambda w: w.state.update(
+        {w.params[0]: w.state.pop(w.params[0])}
+    ),
+    "the state emptied": lambda w: w.state.clear(),
+    "another state": lambda w: setattr(w, "state", {p: dict(w.state[p]) for p in w.state}),
+    "an empty state": lambda w: setattr(w, "state", {}),
+    "a schedule by an equal one": lambda w: w.groups[0].update(schedule={"a": 1}),
+    "no schedule": lambda w: w.groups[0].pop("schedule"),
+    "a schedule more": lambda w: w.groups[1].update(momentum_schedule={}),
+    "averages": lambda w: w.groups[1].update(ema_decay=0.5),
+    "no averages": lambda w: w.groups[0].update(ema_decay=None),
+    "masters": lambda w: w.groups[1].update(master_weights=True),
+    "a group emptied": lambda w: w.groups[0].clear(),
+    "a group by an equal one": lambda w: w.groups.__setitem__(0, dict(w.groups[0])),
+    "groups in another order": lambda w: w.groups.reverse(),
+    "a group more": lambda w: w.groups.append({"params": []}),
+    "a group less": lambda w: w.groups.pop(),
+    "no groups": lambda w: w.groups.clear(),
+    "a list of parameters by an equal one": lambda w: w.groups[0].update(params=w.params[:20]),
+    "a parameter more": lambda w: w.groups[0]["params"].append(torch.zeros(1)),
+    "a parameter less": lambda w: w.groups[0]["params"].pop(),
+    "a parameter less of the last": lambda w: w.groups[1]["params"].pop(),
+    "another parameter": lambda w: w.groups[1]["params"].__setitem__(-1, torch.zeros(1)),
+    "parameters in another order": lambda w: w.groups[1]["params"].reverse(),
+    "a parameter of the other group": lambda w: w.groups[0]["params"].append(
+        w.groups[1]["params"].pop(0)
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_is_noticed_until_it_is_undone(change: str) -> None:
+    w = Watched()
+    for _ in range(3):  # walked once at the most, and known from then on
+        assert w.unchanged()
+    state, entries = w.state, {p: dict(entry) for p, entry in w.state.items()}
+    entry_dicts, groups = dict(w.state), [(group, dict(group)) for group in w.groups]
+    lists = [list(group["params"]) for group in w.groups]
+    CHANGES[change](w)
+    assert [w.unchanged() for _ in range(3)] == [False] * 3
+    w.state = state
+    state.clear()
+    for p, entry in entry_dicts.items():
+        entry.clear()
+        entry.update(entries[p])
+        state[p] = entry
+    w.groups[:] = [group for group, _ in groups]
+    for (group, held), params in zip(groups, lists, strict=True):
+        group.clear()
+        group.update(held)
+        group["params"][:] = params
+    assert [w.unchanged() for _ in range(3)] == [True] * 3
+
+
+def test_what_a_step_does_not_rely_on_may_change() -> None:
+    w = Watched()
+    for i in range(3):
+        w.groups[0]["lr"] = i
+        w.groups[1]["note"] = i
+        w.groups[0]["schedule"]["a"] = i
+        w.entry["note"] = i
+        w.entry["step"] += 1
+        assert w.unchanged()
+        assert w.watch.unchanged(dict(w.state), list(w.groups))
+    w.state.update({p: w.state[p] for p in w.params})
+    assert w.unchanged()
+
+
+def test_other_dicts_in_the_same_place_in_memory_are_others() -> None:
+    w = Watched()
+    assert w.unchanged()
+    for _ in range(50):
+        w.state = {p: {"step": torch.tensor(3)} for p in w.params}  # the first of these goes here
+        w.groups = [{"params": list(w.params[:20])}, {"params": list(w.params[20:])}]
+        assert not w.unchanged()
+
+
+def test_dicts_outlive_what_watched_them_and_the_other_way_round() -> None:
+    w = Watched()
+    second = _C.Watch(w.state, w.groups)
+    gone = weakref.ref(w.watch)
+    w.watch = second
+    assert gone() is None
+    assert w.unchanged()
+    w.entry["step"] = torch.tensor(3)
+    assert not w.unchanged()
+    entries = [*w.state.values()]
+    del w.state, w.groups
+    entries[0].clear()
+    assert not second.unchanged({}, [])
+
+
+def test_thousands_that_come_and_go() -> None:
+    key, state = torch.zeros(1), {"step": torch.tensor(3)}
+    shared = {key: state}
+    held = sys.getrefcount(state)
+    for i in range(2000):
+        groups: list[dict[str, Any]] = [{"params": [key], "schedule": None}]
+        watch = _C.Watch(shared, groups)
+        assert watch.unchanged(shared, groups)
+        if i % 500 == 0:
+            shared[key] = state
+    del watch
+    assert sys.getrefcount(state) == held
+
+
+# -- an optimizer's step -------------------------------------------------------------------------
+
+
+def steady() -> SGD:
+    """An optimizer that knows all that its step relies on."""
+    opt = SGD(models((3,), (2, 2)), lr=0.5, momentum=0.9, schedule=linear_warmup(64))
+    train(opt, 4)
+    return opt
+
+
+def twins() -> tuple[SGD, torch.optim.SGD]:
+    """An optimizer that knows all, and torch's with the same behind it."""
+    opt = SGD(models((3,), (2, 2)), lr=0.5, momentum=0.9, weight_decay=0.01)
+    expected = torch.optim.SGD(models((3,), (2, 2)), lr=0.5, momentum=0.9, weight_decay=0.01)
+    for each in (opt, expected):
+        train(each, 4)
+    return opt, expected
+
+
+def params_of(opt: torch.optim.Optimizer) -> list[Tensor]:
+    return opt.param_groups[0]["params"]
+
+
+def hold_the_same(a: torch.optim.Optimizer, b: torch.optim.Optimizer) -> bool:
+    return all(map(same_bits, params_of(a), params_of(b)))
+
+
+WAYS: dict[str, Callable[[Any, dict[str, Any]], object]] = {
+    "update": lambda opt, new: opt.param_groups[0].update(new),
+    "pop": lambda opt, new: [opt.param_groups[0].pop(k) for k in new]
+    and opt.param_groups[0].update(new),
+    "clear": lambda opt, new: opt.param_groups[0].update(
+        {**opt.param_groups[0], **new, "was": opt.param_groups[0].clear()}
+    ),
+    "another dict": lambda opt, new: opt.param_groups.__setitem__(0, {**opt.param_groups[0], **new}),
+    "another list": lambda opt, new: setattr(
+        opt, "param_groups", [{**opt.param_groups[0], **new}]
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_options_that_change_are_read_anew(way: str) -> None:
+    opt, expected = twins()
+    news: list[dict[str, Any]] = [
+        {"weight_decay": 0.5},
+        {"lr": 0.25},
+        {"momentum": 0.5, "nesterov": True},
+        {"maximize": True},
+        {"lr": torch.tensor(0.125)},
+        {"lr": 1, "weight_decay": 0},
+    ]
+    for i, new in enumerate(news):
+        for each in (opt, expected):
+            WAYS[way](each, new)
+            train(each, 3, first=10 * i)
+        assert hold_the_same(opt, expected), new
+
+
+def test_a_tensor_is_read_at_each_step_and_let_go_with_its_group() -> None:
+    rate, decay = torch.tensor(0.5), torch.tensor(0.125)
+    opt, expected = twins()
+    opt.param_groups[0].update(lr=rate, weight_decay=decay)
+    for i in range(4):
+        rate.fill_(0.5 / (i + 1))
+        decay.fill_(0.125 * i)
+        expected.param_groups[0].update(lr=float(rate), weight_decay=float(decay))
+        for each in (opt, expected):
+            train(each, 2, first=i)
+        assert hold_the_same(opt, expected)
+    gone = weakref.ref(rate)
+    opt.param_groups[0]["lr"] = expected.param_groups[0]["lr"] = 0.25
+    del rate
+    for each in (opt, expected):
+        train(each, 1)
+    assert gone() is None
+    assert hold_the_same(opt, expected)
+
+
+@alone
+def test_a_step_stays_alone_whatever_changes_beside_it() -> None:
+    opt = steady()
+    for i in range(3):
+        opt.note = i  # type: ignore[attr-defined]
+        opt.param_groups[0]["note"] = i
+        opt.state[params_of(opt)[0]]["note"] = i
+        vars(torch_optimizer)["note"] = vars(forward_ad)["note"] = i
+        set_grads(params_of(opt), i)
+        assert opt._host_step.run_alone(opt) is True
+    del vars(torch_optimizer)["note"], vars(forward_ad)["note"]
+    assert opt._host_step.run_alone(opt) is True
+    opt.__dict__ = dict(opt.__dict__)
+    assert opt._host_step.run_alone(opt) is True
+
+
+@alone
+def test_scalers_attributes_are_followed_whether_they_come_or_go() -> None:
+    opt, expected = steady(), steady()
+    for i, (scale, found_inf) in enumerate(
+        [(None, None), (2.0, 0.0), (2.0, 1.0), (None, 1.0), (None, 0.0), (4.0, None), (None, None)]
+    ):
+        for _ in range(2):
+            for each in (opt, expected):
+                set_grads(params_of(each), i)
+                if scale is not None:
+                    each.grad_scale = torch.tensor(scale)
+                if found_inf is not None:
+                    each.found_inf = torch.tensor(found_inf)
+            assert opt._host_step.run_alone(opt) is True
+            with torch.profiler.record_function("a label"):
+                expected.register_step_pre_hook(lambda *_: None).remove()
+                expected.step()
+            for each in (opt, expected):
+                vars(each).pop("grad_scale", None)
+                vars(each).pop("found_inf", None)
+            assert hold_the_same(opt, expected)
+            assert opt.steps_applied == expected.steps_applied
+
+
+@alone
+def test_scalers_scalars_are_not_kept() -> None:
+    opt = steady()
+    for found_inf, is_good in ((torch.tensor(0.0), True), (2.0 * len(opt.state), False)):
+        opt.found_inf = found_inf  # type: ignore[assignment]
+        held = sys.getrefcount(found_inf)
+        assert opt._host_step.run_alone(opt) is is_good
+        assert sys.getrefcount(found_inf) == held
+
+
+@pytest.mark.parametrize(
+    "make", [copy.copy, copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt))]
+)
+def test_a_copy_watches_its_own(make: Callable[[SGD], SGD]) -> None:
+    opt, expected = twins()
+    other, other_expected = make(opt), copy.deepcopy(expected)
+    if other.param_groups is opt.param_groups:
+        other_expected = expected
+    for i, decay in enumerate((0.5, 0.25)):
+        other.param_groups[0]["weight_decay"] = decay
+        other_expected.param_groups[0]["weight_decay"] = decay
+        for each in (opt, expected, other, other_expected):
+            train(each, 2, first=i)
+        assert hold_the_same(opt, expected)
+        assert hold_the_same(other, other_expected)
+
+
+def test_two_optimizers_may_share_a_group() -> None:
+    opt, expected = twins()
+    other, other_expected = SGD(opt.param_groups, lr=0.5), torch.optim.SGD(expected.param_groups)
+    assert other.param_groups[0] is opt.param_groups[0]
+    for i in range(3):
+        for group in (opt.param_groups[0], expected.param_groups[0]):
+            group["weight_decay"] = 0.25 * i
+        for each in (opt, expected, other, other_expected):
+            train(each, 2, first=i)
+        assert hold_the_same(opt, expected)
+    del opt
+    other.param_groups[0]["momentum"] = other_expected.param_groups[0]["momentum"] = 0.5
+    for each in (other, other_expected):
+        train(each, 2)
+    assert hold_the_same(other, other_expected)
+
+
+def test_threads_change_what_others_watch() -> None:
+    opts = [SGD(models((3,)), lr=0.5) for _ in range(2)]
+    errors: list[BaseException] = []
+
+    def run(opt: SGD, other: SGD) -> None:
+        try:
+            for i in range(100):
+                opt.param_groups[0]["weight_decay"] = i / 100
+                other.param_groups[0]["note"] = other.note = i  # type: ignore[attr-defined]
+                train(opt, 1, first=i)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=pair) for pair in (opts, opts[::-1])]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert not errors
+    assert hold_the_same(*opts)
+
+
+def test_collections_between_and_within_steps() -> None:
+    opt, expected = twins()
+    thresholds = gc.get_threshold()
+
+    class Cycle:
+        def __init__(self, group: dict[str, Any]) -> None:
+            self.me, self.group = self, group
+
+        def __del__(self) -> None:
+            self.group["weight_decay"] = 0.25
+
+    try:
+        for i in range(5):
+            for each in (opt, expected):
+                each.param_groups[0]["weight_decay"] = 0.125
+                Cycle(each.param_groups[0])
+                gc.collect(0)
+                gc.set_threshold(1)
+                Cycle(each.param_groups[0])
+                train(each, 2, first=i)
+                gc.set_threshold(*thresholds)
+        assert hold_the_same(opt, expected)
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+TAKE_ALL = """
+import ctypes
+callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, *[ctypes.c_void_p] * 3)(lambda *_: 0)
+taken = 0
+try:
+    while True:
+        ctypes.pythonapi.PyDict_AddWatcher(callback)
+        taken += 1
+except RuntimeError:
+    assert taken > 0
+"""
+
+STEPS = """
+import sys
+import test_watching as tests
+for change in tests.CHANGES:
+    tests.test_a_change_is_noticed_until_it_is_undone(change)
+for way in tests.WAYS:
+    tests.test_options_that_change_are_read_anew(way)
+tests.test_other_dicts_in_the_same_place_in_memory_are_others()
+tests.test_scalers_attributes_are_followed_whether_they_come_or_go()
+at_exit = tests.steady()
+sys.modules["kept for the very end"] = at_exit, at_exit.param_groups, at_exit.state
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python counts a dict's changes itself")
+def test_all_is_noticed_where_others_have_taken_all_of_pythons_watchers() -> None:
+    paths = f"import sys; sys.path[:0] = {[p for p in sys.path if 'tests' in p]}\n"
+    command = [sys.executable, "-c", paths + TAKE_ALL + STEPS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
