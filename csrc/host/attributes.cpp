@@ -137,8 +137,7 @@ bool Attributes::is_rate_seen(uint64_t groups_version) {
   if (PyList_GET_SIZE(groups_) == 0) return false;
   const auto first = py::reinterpret_borrow<py::object>(PyList_GET_ITEM(groups_, 0));
   // Not by its dict: Python 3.11 makes one then, and is not safe from code that runs meanwhile.
-  const auto seen =
-      py::reinterpret_steal<py::object>(PyObject_GetAttr(two_rates_, seen_name));
+  const auto seen = py::reinterpret_steal<py::object>(PyObject_GetAttr(two_rates_, seen_name));
   if (!seen) PyErr_Clear();
   if (!seen || !PyDict_Check(first.ptr()) || get(first.ptr(), lr_name) != seen.ptr()) return false;
   seen_at_ = groups_version;

@@ -42,8 +42,8 @@ bool HostStep::run_alone(PyObject* optimizer) {
   if (!attributes_.is_step_alone(optimizer)) return false;
   const auto state = py::reinterpret_borrow<py::dict>(attributes_.state());
   const auto groups = py::reinterpret_borrow<py::list>(attributes_.groups());
-  StepInputs inputs{groups, py::none(), attributes_.take_grad_scale(),
-                    attributes_.take_found_inf(), attributes_.write_grads()};
+  StepInputs inputs{groups, py::none(), attributes_.take_grad_scale(), attributes_.take_found_inf(),
+                    attributes_.write_grads()};
   inputs.may_ask = false;
   inputs.groups_version = watch_->groups_version(groups.ptr());
   return attributes_.is_rate_seen(inputs.groups_version) && make(state, inputs);

@@ -96,10 +96,8 @@ int WatchedDicts::on_change(int event, PyObject* dict, PyObject* key) {
 int WatchedDicts::watcher() {
   static PyInterpreterState* const served = PyInterpreterState_Get();
   static const int id = [] {
-    const int given = PyDict_AddWatcher(
-        [](PyDict_WatchEvent event, PyObject* dict, PyObject* key, PyObject*) {
-          return on_change(event, dict, key);
-        });
+    const int given = PyDict_AddWatcher([](PyDict_WatchEvent event, PyObject* dict, PyObject* key,
+                                           PyObject*) { return on_change(event, dict, key); });
     if (given < 0) PyErr_Clear();
     return given;
   }();

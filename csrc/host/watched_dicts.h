@@ -1,10 +1,11 @@
 // Whether some of Python's dicts have changed, as Python itself tells it: none of them is walked.
 //
-// Python 3.11 gives a dict another version number with each change. From 3.12 on it calls a function
-// at each change of a dict that is watched (https://docs.python.org/3/c-api/dict.html#c.PyDict_Watch),
-// so that nothing of an unchanged dict is read at all. Where neither can be had, the answer is always
-// that they may have changed: on free-threaded builds, in a second interpreter, and where other
-// libraries have taken all of the eight functions that Python has room for (torch.compile takes one).
+// Python 3.11 gives a dict another version number with each change. From 3.12 on it calls a
+// function at each change of a dict that is watched
+// (https://docs.python.org/3/c-api/dict.html#c.PyDict_Watch), so that nothing of an unchanged dict
+// is read at all. Where neither can be had, the answer is always that they may have changed: on
+// free-threaded builds, in a second interpreter, and where other libraries have taken all of the
+// eight functions that Python has room for (torch.compile takes one).
 #pragma once
 
 #include <Python.h>
@@ -17,8 +18,8 @@ namespace fused_warmup {
 
 class WatchedDicts {
  public:
-  // Changes of these keys, interned strings, do not count where Python tells which key changes: from
-  // 3.12 on.
+  // Changes of these keys, interned strings, do not count where Python tells which key changes:
+  // from 3.12 on.
   explicit WatchedDicts(std::vector<PyObject*> but = {}) : but_(std::move(but)) {}
   ~WatchedDicts();
   WatchedDicts(const WatchedDicts&) = delete;

@@ -66,12 +66,19 @@ MORE_TO_DO: dict[str, Callable[[SGD], Any]] = {
     "another parameter": lambda opt: opt.add_param_group({"params": models((2,))}),
     "another state": lambda opt: opt.state[opt.param_groups[0]["params"][0]].clear(),
     "no state": lambda opt: opt.__dict__.pop("state"),
+    "no groups": lambda opt: opt.param_groups.clear(),
+    "groups that are no list": lambda opt: setattr(opt, "param_groups", (*opt.param_groups,)),
+    "hooks in another dict": lambda opt: setattr(opt, "_optimizer_step_pre_hooks", {0: print}),
+    "no dict of hooks": lambda opt: setattr(opt, "_optimizer_step_post_hooks", None),
+    "updates made in backward": lambda opt: setattr(opt, "_in_backward", object()),
+    "other attributes": lambda opt: setattr(opt, "__dict__", {**vars(opt), "_is_updating": None}),
+    "no attributes": lambda opt: opt.__dict__.clear(),
 }
 
 
 @pytest.mark.parametrize("more", MORE_TO_DO)
 def test_a_step_with_more_to_do_is_left_to_python(more: str) -> None:
-    opt = stepped()
+    opt = stepped(4)  # which knows by now all that a step relies on
     params = opt.param_groups[0]["params"]
     set_grads(params, 7)
     before = [p.detach().clone() for p in params]

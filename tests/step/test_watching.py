@@ -16,6 +16,7 @@ from support import PATIENCE, models, randn, same_bits, set_grads, train
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.optim import optimizer as torch_optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from fused_warmup import _C, SGD, linear_warmup
 
@@ -192,15 +193,16 @@ def hold_the_same(a: torch.optim.Optimizer, b: torch.optim.Optimizer) -> bool:
 
 WAYS: dict[str, Callable[[Any, dict[str, Any]], object]] = {
     "update": lambda opt, new: opt.param_groups[0].update(new),
-    "pop": lambda opt, new: [opt.param_groups[0].pop(k) for k in new]
-    and opt.param_groups[0].update(new),
+    "pop": lambda opt, new: (
+        [opt.param_groups[0].pop(k) for k in new] and opt.param_groups[0].update(new)
+    ),
     "clear": lambda opt, new: opt.param_groups[0].update(
         {**opt.param_groups[0], **new, "was": opt.param_groups[0].clear()}
     ),
-    "another dict": lambda opt, new: opt.param_groups.__setitem__(0, {**opt.param_groups[0], **new}),
-    "another list": lambda opt, new: setattr(
-        opt, "param_groups", [{**opt.param_groups[0], **new}]
+    "another dict": lambda opt, new: opt.param_groups.__setitem__(
+        0, {**opt.param_groups[0], **new}
     ),
+    "another list": lambda opt, new: setattr(opt, "param_groups", [{**opt.param_groups[0], **new}]),
 }
 
 
@@ -256,6 +258,11 @@ def test_a_step_stays_alone_whatever_changes_beside_it() -> None:
     assert opt._host_step.run_alone(opt) is True
     opt.__dict__ = dict(opt.__dict__)
     assert opt._host_step.run_alone(opt) is True
+    for register in (opt.register_step_pre_hook, register_optimizer_step_post_hook):
+        hook = register(lambda *_: None)
+        assert opt._host_step.run_alone(opt) is False
+        hook.remove()
+        assert opt._host_step.run_alone(opt) is True
 
 
 @alone
@@ -376,6 +383,7 @@ def test_collections_between_and_within_steps() -> None:
 
 TAKE_ALL = """
 import ctypes
+import torch._dynamo  # which cannot be imported without a watcher of its own
 callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, *[ctypes.c_void_p] * 3)(lambda *_: 0)
 taken = 0
 try:
