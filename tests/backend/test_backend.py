@@ -126,6 +126,25 @@ def test_a_missing_backend_raises_its_own_reason(monkeypatch: pytest.MonkeyPatch
     assert not backends()["cuda"].available
 
 
+@pytest.mark.parametrize(
+    ("driver", "cuda", "reason"),
+    [
+        ("no CUDA driver", None, "no CUDA driver"),
+        ("", None, f"torch {torch.__version__} is built without CUDA"),
+        ("", "13.0", "native CUDA kernel"),
+    ],
+)
+def test_the_cuda_kernel_needs_a_driver_and_a_torch_with_cuda(
+    driver: str, cuda: str | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with NVIDIA's driver torch may be one for CPUs, or for AMD."""
+    stand_in = SimpleNamespace(cuda_unavailable_reason=lambda: driver)
+    monkeypatch.setattr(backend, "load_native", lambda: (stand_in, None))
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    found = backend._probe.__wrapped__("cuda")
+    assert (found.available, found.reason) == (cuda is not None, reason)
+
+
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine with an H100, a T4 that the build has no kernel for, and a P100."""
