@@ -99,8 +99,8 @@ class TensorLook {
   }
   // Autograd's record, which holds the gradient.
   [[gnu::always_inline]] void prefetch_record() const {
-    const char* record = static_cast<const char*>(part(1));
-    for (const int offset : {0, 47}) __builtin_prefetch(record + offset);
+    const void* const* record = static_cast<const void* const*>(part(1));
+    __builtin_prefetch(record + torch_words.record_grad);
   }
   [[gnu::always_inline]] void prefetch_version() const {
     __builtin_prefetch(static_cast<const char*>(part(3)) + 16);
