@@ -6,23 +6,22 @@
 import operator
 import threading
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
-from torch.optim import Optimizer
 
 from .._groups import options
 from .._groups.unknown import warn_of_unknown
 from .._step.counters import MAX_STEPS, Counters, home, making_state
-from .._step.plan import Plan
 from .._step.routing import check_parameter
 from .._tensors.memory import has_memory
 from .checkpoints.resuming import Given, check_schedules
 from .clip import Clip
 from .last_rates import refresh
 from .late_groups import inherit, warn_if_left_out
+from .plans import HoldsPlans
 from .starting import Starting
 from .state import ensure_state, settled
 from .two_rates import TwoRates
@@ -30,17 +29,7 @@ from .unscheduled import SetAside
 from .wide_state import reread_masters
 
 
-class UpdatesEarlier(Protocol):
-    """What has updated parameters before the step; see `distributed.StepInBackward`."""
-
-    def finish(self, grad_scale: Any, found_inf: Any) -> bool:
-        """Count the step; False: gradients are left to update."""
-
-    def plans(self) -> list[Plan]:
-        """Return the plans of its updates."""
-
-
-class CountedOptimizer(Optimizer):
+class CountedOptimizer(HoldsPlans):
     """An optimizer whose groups carry schedules and whose state carries the count of its steps.
 
     The base of `BaseOptimizer`; not made by itself.
@@ -62,12 +51,9 @@ class CountedOptimizer(Optimizer):
         inherit(self.defaults, self.param_groups, before={})
 
     def _reset_caches(self) -> None:
-        self._plan: Plan | None = None
-        self._host_step: Any = None  # the plan's, within one attribute's reach
-        self._captured: list[Plan] = []
+        self._reset_plans()
         self._counters = Counters()
         self._lr: dict[torch.device, Tensor] = {}
-        self._in_backward: UpdatesEarlier | None = None
         self._lock = threading.RLock()  # held while a step is made
         self._is_updating = False
         self._clip: Clip | None = None  # what the next step divides gradients by
@@ -187,32 +173,6 @@ class CountedOptimizer(Optimizer):
     @torch._disable_dynamo  # type: ignore[attr-defined]
     def _clip_next(self, clip: Clip | None) -> None:
         self._clip = clip
-
-    @torch._disable_dynamo  # type: ignore[attr-defined]
-    def _forget_plan(self) -> None:
-        self._keep_if_captured(self._plan)
-        self._plan = self._host_step = None
-
-    def _keep_if_captured(self, plan: Plan | None) -> None:
-        """Keep a plan that is given up, if a CUDA graph holds a launch of it."""
-        if plan is not None and plan.is_captured:
-            self._held_by_graphs().append(plan)
-
-    def _held_by_graphs(self) -> list[Plan]:
-        """Plans that were given up, but for graphs. Those whose graphs are gone are dropped."""
-        self._captured = [plan for plan in self._captured if plan.is_captured]
-        return self._captured
-
-    def _plans(self) -> list[Plan]:
-        """All plans, those that only CUDA graphs hold included."""
-        plans = [*self._held_by_graphs()]
-        if self._plan is not None:
-            plans.append(self._plan)
-        return plans if self._in_backward is None else [*plans, *self._in_backward.plans()]
-
-    def _has_graphs(self) -> bool:
-        """Whether a CUDA graph holds addresses of this optimizer's state."""
-        return any(plan.is_captured for plan in self._plans())
 
     # -- what the step did -----------------------------------------------------------------------
 
