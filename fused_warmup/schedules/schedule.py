@@ -159,7 +159,8 @@ class Schedule(HasAttributes):
         from .joins import then
 
         if not isinstance(other, Schedule):
-            raise TypeError(f"then() takes a Schedule, got {shown(other)}: {remedy(other)}")
+            got = f"{type(other).__name__} {shown(other)}"
+            raise TypeError(f"then() takes a Schedule, got {got}: {remedy(other)}")
         return then(self, other, clock)
 
     def starting_at(self, step: int) -> "Schedule":
