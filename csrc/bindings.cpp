@@ -1,6 +1,7 @@
 // Tensors in, pointers out: what Python sees of the native kernels.
 #include "cpu/plan.h"
 #include "emulation/emulated.h"
+#include "host/attributes.h"
 #include "host/host_step.h"
 #include "host/packed.h"
 #include "triton/layout.h"
@@ -104,6 +105,13 @@ py::class_<Plan, HostPlan> def_plan(py::module_& m, const char* class_name, Name
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Native kernels of fused_warmup.";
+
+  // What is found once, by Python code. At its first use another thread could ask meanwhile, or a
+  // __del__ in this one, and wait for ever.
+  exchange_api();
+  reads_libtorch();
+  is_tensor(Py_None);
+  Attributes::find_settings();
 
   m.def("schedule_factors", &schedule_factors, py::arg("segments"), py::arg("values"),
         py::arg("steps"), "Factors of a packed schedule, as the kernels compute them.");

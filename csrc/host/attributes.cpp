@@ -39,6 +39,10 @@ bool are_attributes_told() { return Py_Version >> 8 != 0x030D00; }
 // What torch keeps for all optimizers.
 class Settings {
  public:
+  Settings()
+      : optimizers_(attributes_of("torch.optim.optimizer")),
+        forward_ad_(attributes_of("torch.autograd.forward_ad")) {}
+
   // Whether no optimizer's step has hooks, and torch's operations would move no tangents.
   bool are_quiet() {
     if (!watched_.unchanged()) look_up();
@@ -51,15 +55,14 @@ class Settings {
     static PyObject* const before_name = name("_global_optimizer_pre_hooks");
     static PyObject* const after_name = name("_global_optimizer_post_hooks");
     static PyObject* const level_name = name("_current_level");
-    static PyObject* const optimizers = attributes_of("torch.optim.optimizer");
-    static PyObject* const forward_ad = attributes_of("torch.autograd.forward_ad");
-    PyObject *before = get(optimizers, before_name), *after = get(optimizers, after_name);
-    PyObject* level = get(forward_ad, level_name);
+    PyObject *before = get(optimizers_, before_name), *after = get(optimizers_, after_name);
+    PyObject* level = get(forward_ad_, level_name);
     are_quiet_ = is_empty_dict(before) && is_empty_dict(after) && level != nullptr &&
                  PyLong_CheckExact(level) && PyLong_AsLong(level) < 0;
-    watched_.watch({forward_ad, optimizers, before, after});
+    watched_.watch({forward_ad_, optimizers_, before, after});
   }
 
+  PyObject *optimizers_, *forward_ad_;
   WatchedDicts watched_;
   bool are_quiet_ = false;
 };
@@ -72,6 +75,8 @@ Settings& settings() {
 }  // namespace
 
 Attributes::Attributes() : lasting_({grad_scale_name(), found_inf_name()}) {}
+
+void Attributes::find_settings() { settings(); }
 
 void Attributes::prefetch() const {
   settings().prefetch();

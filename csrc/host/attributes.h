@@ -15,6 +15,8 @@ namespace py = pybind11;
 class Attributes {
  public:
   Attributes();
+  // Of torch's settings, where they are. Imports modules of torch.
+  static void find_settings();
 
   // Looks at them, and runs no Python code. False, where anything else than the step is to be done,
   // or told by Python: hooks, a profiler's label, clipping, updates that were made in backward.

@@ -155,6 +155,8 @@ class HostPlan {
   bool has_group(size_t group) const;
   bool in_range(const Group& group) const;
   bool view_scalar(PyObject* tensor, DLTensor* view) const;
+  template <typename Fits>
+  bool find_own(const py::object& tensor, Place* place, Fits fits);
   bool look_at_scalars();
   bool view_row(const py::object& tensor, DLTensor* view) const;
   bool look_at_norms();
@@ -183,6 +185,7 @@ class HostPlan {
   std::vector<std::vector<Segment>> segments_;
   std::vector<std::vector<double>> values_;
   py::object t_, lr_, given_, active_;
+  Place t_place_, lr_place_;
   std::vector<py::object> norm_tensors_;  // squares, partials, tickets; none in SGD
   bool is_measured_ = false;              // by measure(), for the launch that comes
 

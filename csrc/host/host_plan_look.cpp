@@ -6,7 +6,8 @@
 namespace fused_warmup {
 namespace {
 
-// So many parameters are asked of memory together. More are ahead of what a first-level cache holds.
+// So many parameters are asked of memory together. More are ahead of what a first-level cache
+// holds.
 constexpr int64_t BLOCK = 2;
 constexpr int64_t N_LEVELS = 5;  // what leads to a gradient's memory, one piece after the other
 

@@ -52,6 +52,20 @@ bool HostPlan::view_row(const py::object& tensor, DLTensor* view) const {
          (view->shape[0] <= 1 || view->strides[0] == 1);
 }
 
+// Finds one of the plan's own tensors; fits(&view) views it in full, where it is not as it was.
+template <typename Fits>
+bool HostPlan::find_own(const py::object& tensor, Place* place, Fits fits) {
+  const TensorLook look(tensor.ptr());
+  if (place->form != Forms::NONE && look && look.has(forms_[place->form], &place->data))
+    return true;
+  DLTensor view;
+  if (!fits(&view)) return false;
+  const std::optional<Form> form = look ? look.form(view) : std::nullopt;
+  place->data = data_of(view);
+  place->form = form ? forms_.add(*form) : Forms::NONE;
+  return true;
+}
+
 bool HostPlan::look_at_scalars() {
   const auto scalar = [this](const py::object& tensor, const float** out) {
     *out = nullptr;
@@ -61,13 +75,18 @@ bool HostPlan::look_at_scalars() {
     *out = static_cast<const float*>(data_of(view));
     return true;
   };
-  DLTensor view;
-  if (!view_scalar(t_.ptr(), &view) || !is_int64(view)) return false;
-  step_.t = static_cast<int64_t*>(data_of(view));
-  if (!view_row(lr_, &view) || dtype_of(view) != DType::FLOAT64) return false;
-  step_.lr = static_cast<double*>(data_of(view));
+  const auto is_count = [this](DLTensor* view) {
+    return view_scalar(t_.ptr(), view) && is_int64(*view);
+  };
+  const auto is_row = [this](DLTensor* view) {
+    return view_row(lr_, view) && dtype_of(*view) == DType::FLOAT64;
+  };
+  if (!find_own(t_, &t_place_, is_count) || !find_own(lr_, &lr_place_, is_row)) return false;
+  step_.t = static_cast<int64_t*>(t_place_.data);
+  step_.lr = static_cast<double*>(lr_place_.data);
   step_.given = nullptr;
   if (given_) {
+    DLTensor view;
     if (!view_row(given_, &view)) return false;
     step_.gives_float = dtype_of(view) == DType::FLOAT32;
     if (!step_.gives_float && dtype_of(view) != DType::FLOAT64) return false;

@@ -87,7 +87,14 @@ bool HostStep::read(const StepInputs& inputs) {
     if (!plan->read(inputs)) return false;
   }
   static PyObject* const grad_name = PyUnicode_InternFromString("grad");
-  for (const Frozen& each : frozen_) {
+  // A fine-tuned model's are many, and each would be waited for in turn.
+  const auto ahead = [this](size_t i, auto ask) {
+    if (torch_words.found && i < frozen_.size() && frozen_[i].look) ask(frozen_[i].look);
+  };
+  for (size_t i = 0; i < frozen_.size(); ++i) {
+    const Frozen& each = frozen_[i];
+    ahead(i + 8, [](const TensorLook& look) { look.prefetch(); });
+    ahead(i + 4, [](const TensorLook& look) { look.prefetch_parts(); });
     if (each.look && !each.look.grad()) continue;
     if (!inputs.may_ask) return false;
     const auto grad =
