@@ -40,6 +40,18 @@ print("equal", _C.reads_libtorch(), _C.reads_torch_words())
 # Its own objects tell nothing without a call: here, a tensor whose memory is somebody else's.
 NO_WORDS = "torch.frombuffer = lambda *args, **kwargs: torch.zeros(2)"
 
+# As in a program that has run for a while: one bit of a new tensor is what its memory was before.
+USED_MEMORY = """
+import ctypes, random
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+seeded = random.Random(1)
+used = [libc.malloc(n) for n in [184, 192, 200] * 400]
+for each in used[::2]:
+    ctypes.memset(each, seeded.choice([0, 255]), 184)
+    libc.free(ctypes.c_void_p(each))
+"""
+
 # Whichever of the two ways to a tensor's pointer this release has.
 NO_POINTERS = """
 import ctypes
@@ -55,6 +67,7 @@ else:
     [
         pytest.param("", True, True, id="as it is"),
         pytest.param("torch.__version__ = '9.9.9'", True, True, id="unknown release"),
+        pytest.param(USED_MEMORY, True, True, id="used memory"),
         pytest.param(NO_WORDS, True, False, id="no words"),
         pytest.param(NO_POINTERS, False, False, id="no pointers"),
         pytest.param("torch._neg_view = lambda tensor: tensor", False, False, id="another answer"),
