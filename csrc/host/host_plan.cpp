@@ -39,7 +39,7 @@ HostPlan::HostPlan(const py::list& params, const py::list& momentum_buffers,
                    const std::vector<int32_t>& momentum_schedule_of, const py::object& t,
                    const py::object& lr, const py::list& emas, const py::list& masters,
                    const std::vector<int32_t>& ema_schedule_of, const py::object& norms)
-    : forms_(16 * (params.size() + 1)),
+    : forms_(16 * (params.size() + 1)),  // a few for each, however often one has another
       averages_(schedule_of.size()),
       schedule_of_(schedule_of),
       momentum_schedule_of_(momentum_schedule_of),

@@ -74,8 +74,8 @@ void Layouts::push_back(const DLTensor& view) {
 }
 
 bool Layouts::match(size_t i, const DLTensor& view) const {
-  const int64_t* own = of(i);
-  if (n_dims(i) != view.ndim) return false;
+  const int64_t* own = sizes_and_strides_.data() + begin_[i];
+  if (begin_[i + 1] - begin_[i] != 2 * static_cast<size_t>(view.ndim)) return false;
   bool same_strides = true, empty = false;
   for (int32_t d = 0; d < view.ndim; ++d, own += 2) {
     if (view.shape[d] != own[0]) return false;

@@ -65,13 +65,10 @@ class Layouts {
   void push_back(const DLTensor& view);
   // Whether `view` has the layout of tensor i.
   bool match(size_t i, const DLTensor& view) const;
-  // (size, stride) a dimension.
-  const int64_t* of(size_t i) const { return sizes_and_strides_.data() + begin_[i]; }
-  int32_t n_dims(size_t i) const { return static_cast<int32_t>((begin_[i + 1] - begin_[i]) / 2); }
 
  private:
   std::vector<size_t> begin_{0};
-  std::vector<int64_t> sizes_and_strides_;
+  std::vector<int64_t> sizes_and_strides_;  // of each dimension
 };
 
 }  // namespace fused_warmup
