@@ -32,10 +32,6 @@ PyObject* attributes_of(const char* module) {
   return py::object(py::module_::import(module).attr("__dict__")).release().ptr();
 }
 
-// Whether a change of an object's attributes changes its dict in Python's eyes. Not in Python
-// 3.13.0: https://github.com/python/cpython/issues/125608
-bool are_attributes_told() { return Py_Version >> 8 != 0x030D00; }
-
 // What torch keeps for all optimizers.
 class Settings {
  public:
@@ -93,7 +89,7 @@ bool Attributes::is_step_alone(PyObject* optimizer) {
     dict_ = nullptr;
     seen_at_ = 0;
     if (!look_up(dict.ptr())) return false;
-    if (are_attributes_told()) dict_ = dict.ptr();
+    dict_ = dict.ptr();
   }
   return (are_known && !has_scalars_ && all_.unchanged()) || look_up_scalars(dict.ptr());
 }

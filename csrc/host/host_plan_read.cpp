@@ -24,6 +24,12 @@ bool is_plain_dict(PyObject* group) {
   return own.ptr() == get;
 }
 
+// A subclass may be given another __getitem__ while the dicts stay as they are.
+bool are_dicts_of_pythons_own(const py::list& groups) {
+  return std::all_of(groups.begin(), groups.end(),
+                     [](py::handle each) { return PyDict_CheckExact(each.ptr()); });
+}
+
 }  // namespace
 
 bool HostPlan::has_group(size_t group) const {
@@ -153,7 +159,9 @@ bool HostPlan::read(const StepInputs& inputs) {
   if (!inputs.same_groups && !same_options) {
     if (!read_groups(inputs.groups, inputs.may_ask)) return false;
     // What is read without asking lies in the groups' dicts, and in objects that do not change.
-    if (!inputs.may_ask) options_version_ = inputs.groups_version;
+    if (!inputs.may_ask && are_dicts_of_pythons_own(inputs.groups)) {
+      options_version_ = inputs.groups_version;
+    }
   }
   read_grads(inputs.grads);
   return grads_.empty() || grads_.size() == parameters_.size();

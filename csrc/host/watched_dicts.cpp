@@ -11,9 +11,16 @@ uint64_t next_version() {
   return ++last;
 }
 
-bool are_dicts(const std::vector<PyObject*>& objects) {
-  return std::all_of(objects.begin(), objects.end(),
-                     [](PyObject* each) { return each != nullptr && PyDict_Check(each); });
+// Python 3.13.0 does not tell of a change of an object's attributes, which lie in the object and
+// not in its dict: https://github.com/python/cpython/issues/125608
+bool is_told(PyObject* dict) {
+  return Py_Version >> 8 != 0x030D00 || reinterpret_cast<PyDictObject*>(dict)->ma_values == nullptr;
+}
+
+bool can_be_watched(const std::vector<PyObject*>& objects) {
+  return std::all_of(objects.begin(), objects.end(), [](PyObject* each) {
+    return each != nullptr && PyDict_Check(each) && is_told(each);
+  });
 }
 
 }  // namespace
@@ -34,7 +41,7 @@ const uint64_t& tag_of(PyObject* dict) {
 WatchedDicts::~WatchedDicts() = default;
 
 void WatchedDicts::watch(const std::vector<PyObject*>& dicts) {
-  may_have_changed_ = !are_dicts(dicts);
+  may_have_changed_ = !can_be_watched(dicts);
   if (may_have_changed_) return;
   dicts_ = dicts;
   tags_.clear();
@@ -120,7 +127,7 @@ void WatchedDicts::watch(const std::vector<PyObject*>& dicts) {
   if (any_is_gone_ || dicts != dicts_) {
     forget();
     may_have_changed_ = true;
-    if (watcher() < 0 || !are_dicts(dicts)) return;
+    if (watcher() < 0 || !can_be_watched(dicts)) return;
     for (PyObject* each : dicts) {
       if (PyDict_Watch(watcher(), each) < 0) return PyErr_Clear();
     }
