@@ -16,8 +16,7 @@ constexpr int64_t N_LEVELS = 5;  // what leads to a gradient's memory, one piece
 // Finds a tensor that has, or should have, the layout of parameter i. Most have the form that was
 // found to have it.
 inline bool HostPlan::find(size_t i, const TensorLook& look, PyObject* object, Place* place) {
-  return (place->form != Forms::NONE && look && look.has(forms_[place->form], &place->data)) ||
-         find_anew(i, look, object, place);
+  return forms_.still_fit(look, place) || find_anew(i, look, object, place);
 }
 
 // In full: memory that has been given away may be elsewhere, or smaller.
@@ -29,8 +28,7 @@ bool HostPlan::find_anew(size_t i, const TensorLook& look, PyObject* object, Pla
   }
   const std::optional<DType> dtype = dtype_of(view);
   if (!dtype) return false;
-  const std::optional<Form> form = look ? look.form(view) : std::nullopt;
-  *place = {data_of(view), form ? forms_.add(*form) : Forms::NONE, *dtype};
+  *place = {data_of(view), forms_.form_of(look, view), *dtype};
   return true;
 }
 

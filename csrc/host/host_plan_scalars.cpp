@@ -56,13 +56,11 @@ bool HostPlan::view_row(const py::object& tensor, DLTensor* view) const {
 template <typename Fits>
 bool HostPlan::find_own(const py::object& tensor, Place* place, Fits fits) {
   const TensorLook look(tensor.ptr());
-  if (place->form != Forms::NONE && look && look.has(forms_[place->form], &place->data))
-    return true;
+  if (forms_.still_fit(look, place)) return true;
   DLTensor view;
   if (!fits(&view)) return false;
-  const std::optional<Form> form = look ? look.form(view) : std::nullopt;
   place->data = data_of(view);
-  place->form = form ? forms_.add(*form) : Forms::NONE;
+  place->form = forms_.form_of(look, view);
   return true;
 }
 

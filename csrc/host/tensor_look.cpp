@@ -13,14 +13,16 @@ TensorLook::TensorLook(PyObject* object) {
   tensor_ = reinterpret_cast<TorchAbi::Tensor*>(reinterpret_cast<char*>(object) + torch_abi.offset);
 }
 
-int32_t Forms::add(const Form& form) {
+int32_t Forms::form_of(const TensorLook& look, const DLTensor& view) {
+  const std::optional<Form> form = look ? look.form(view) : std::nullopt;
+  if (!form) return Place::NO_FORM;
   constexpr size_t N_SEARCHED = 64;  // like tensors are near to each other
   const size_t first = forms_.size() - std::min(forms_.size(), N_SEARCHED);
   for (size_t i = forms_.size(); i > first; --i) {
-    if (std::memcmp(&forms_[i - 1], &form, sizeof form) == 0) return static_cast<int32_t>(i - 1);
+    if (std::memcmp(&forms_[i - 1], &*form, sizeof *form) == 0) return static_cast<int32_t>(i - 1);
   }
-  if (forms_.size() >= max_size_) return NONE;
-  forms_.push_back(form);
+  if (forms_.size() >= max_size_) return Place::NO_FORM;
+  forms_.push_back(*form);
   return static_cast<int32_t>(forms_.size() - 1);
 }
 

@@ -23,26 +23,12 @@ struct Form {
   ptrdiff_t offset;  // in bytes, in the storage
 };
 
-// Forms that tensors were found to have. A model has few, so that they stay in the caches.
-class Forms {
- public:
-  static constexpr int32_t NONE = -1;
-
-  // max_size: no more are kept than these.
-  explicit Forms(size_t max_size) : max_size_(max_size) {}
-  const Form& operator[](int32_t i) const { return forms_[static_cast<size_t>(i)]; }
-  // Its index; NONE where there are too many.
-  int32_t add(const Form& form);
-
- private:
-  size_t max_size_;
-  std::vector<Form> forms_;
-};
-
 // Where a tensor was, and of which form and type, when it was last examined in full.
 struct Place {
+  static constexpr int32_t NO_FORM = -1;
+
   void* data = nullptr;
-  int32_t form = Forms::NONE;
+  int32_t form = NO_FORM;  // see Forms
   DType dtype{};
 };
 
@@ -118,6 +104,23 @@ class TensorLook {
   TorchAbi::Tensor* tensor_ = nullptr;
 };
 
+// Forms that tensors were found to have. A model has few, so that they stay in the caches.
+class Forms {
+ public:
+  // max_size: no more are kept than these.
+  explicit Forms(size_t max_size) : max_size_(max_size) {}
+
+  // Whether a tensor has the form of its place still; then place->data is where it lies now.
+  bool still_fit(const TensorLook& look, Place* place) const;
+  // The index of the form of a tensor that was viewed in full, for its place; NO_FORM where its
+  // words do not tell all, or there are too many.
+  int32_t form_of(const TensorLook& look, const DLTensor& view);
+
+ private:
+  size_t max_size_;
+  std::vector<Form> forms_;
+};
+
 inline TensorLook TensorLook::grad() const {
   TensorLook look;
   if (torch_words.found) {
@@ -148,6 +151,11 @@ inline bool TensorLook::has(const Form& form, void** data) const {
   if (memory == nullptr) return false;
   *data = memory + form.offset;
   return true;
+}
+
+inline bool Forms::still_fit(const TensorLook& look, Place* place) const {
+  return place->form != Place::NO_FORM && look &&
+         look.has(forms_[static_cast<size_t>(place->form)], &place->data);
 }
 
 }  // namespace fused_warmup
